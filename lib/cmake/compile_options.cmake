@@ -1,0 +1,15 @@
+# Options shared by every target of this project, and by none of its consumers.
+add_library(rotorquant_compile_options INTERFACE)
+target_compile_features(rotorquant_compile_options INTERFACE cxx_std_20)
+target_compile_options(rotorquant_compile_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Werror>
+  # One rounding per written operation: the same bits on every instruction set, whether it has fused multiply-add or not.
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+if(ROTORQUANT_NATIVE)
+  target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
+endif()
+if(ROTORQUANT_SANITIZE)
+  target_compile_options(rotorquant_compile_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer>)
+  target_link_options(rotorquant_compile_options INTERFACE -fsanitize=address,undefined)
+endif()

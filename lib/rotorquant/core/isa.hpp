@@ -1,0 +1,26 @@
+#pragma once
+// Which instruction set the hand-written kernels use. Every kernel has a plain C++ version (`serial`) that defines its
+// result; the others compute the same bits faster.
+#include <string_view>
+
+namespace rotorquant {
+
+enum class Isa {
+  serial,  // plain C++
+  avx2,    // AVX2
+  avx512,  // AVX-512 F, BW, DQ and VL
+};
+
+std::string_view isa_name(Isa isa);
+
+// Whether this machine runs code of that instruction set.
+bool isa_supported(Isa isa);
+
+// The best supported one, or what the environment variable ROTORQUANT_ISA (serial, avx2, avx512) asks for; read once.
+// Throws UsageError when it names an unknown or unsupported one.
+Isa active_isa();
+
+// The decision itself: `requested` is the variable's value, empty for none.
+Isa select_isa(std::string_view requested);
+
+}  // namespace rotorquant

@@ -1,0 +1,52 @@
+#pragma once
+// Parallel loops over independent items. Results never depend on the number of threads: an item writes only its own
+// output, and reductions are made afterwards in item order.
+#include <cstdint>
+#include <exception>
+
+#include <omp.h>
+
+namespace rotorquant {
+
+// Where and how an operation runs. `threads` >= 1 bounds the CPU threads of one call.
+struct Context {
+  int threads = 1;
+};
+
+inline int available_threads() { return omp_get_max_threads(); }
+
+// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads as they come free.
+// The first exception (in chunk order) is rethrown once all threads are done.
+template <typename Body>
+void parallel_chunks(const Context& context, std::int64_t count, std::int64_t grain, const Body& body) {
+  const std::int64_t chunks = (count + grain - 1) / grain;
+  if (chunks <= 1 || context.threads <= 1) {
+    for (std::int64_t c = 0; c < chunks; ++c) body(c * grain, c * grain + grain < count ? c * grain + grain : count);
+    return;
+  }
+  std::exception_ptr failure;
+  std::int64_t failed_chunk = chunks;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(context.threads)
+  for (std::int64_t c = 0; c < chunks; ++c) {
+    try {
+      body(c * grain, c * grain + grain < count ? c * grain + grain : count);
+    } catch (...) {
+#pragma omp critical(rotorquant_parallel_failure)
+      if (c < failed_chunk) {
+        failed_chunk = c;
+        failure = std::current_exception();
+      }
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+// Calls body(i) for every i in [0, count).
+template <typename Body>
+void parallel_for(const Context& context, std::int64_t count, const Body& body) {
+  parallel_chunks(context, count, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) body(i);
+  });
+}
+
+}  // namespace rotorquant

@@ -1,0 +1,51 @@
+#include "rotorquant/quantizers/quantizer.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "rotorquant/core/dense_product.hpp"
+#include "rotorquant/core/transpose.hpp"
+
+namespace rotorquant {
+
+std::optional<std::string> Quantizer::unsupported_on(Space space) const {
+  if (space == Space::cpu) return std::nullopt;
+  return "no CUDA kernels for this quantizer";
+}
+
+void Quantizer::score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
+                      HostView<float> scores) const {
+  const std::vector<float> transposed = transpose(queries);  // [dim, m]
+  parallel_chunks(context, codes.count, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t count = end - begin;
+    std::vector<float> decoded(static_cast<std::size_t>(count * dim()));
+    std::vector<float> products(static_cast<std::size_t>(count * queries.rows));
+    decode({}, slice(codes, begin, count), {decoded.data(), count, dim()});
+    dense_product({decoded.data(), count, dim()}, {transposed.data(), dim(), queries.rows},
+                  {products.data(), count, queries.rows});
+    for (std::int64_t i = 0; i < queries.rows; ++i) {
+      for (std::int64_t t = 0; t < count; ++t) {
+        scores.row(i)[begin + t] = products[static_cast<std::size_t>(t * queries.rows + i)];
+      }
+    }
+  });
+}
+
+void Quantizer::weighted_sum(const Context&, HostView<const float> weights, ConstCodes<Space::cpu> codes,
+                             HostView<float> sums) const {
+  std::fill_n(sums.data, sums.size(), 0.0F);
+  std::vector<float> decoded(static_cast<std::size_t>(vectors_per_block * dim()));
+  for (std::int64_t begin = 0; begin < codes.count; begin += vectors_per_block) {
+    const std::int64_t count = std::min(vectors_per_block, codes.count - begin);
+    decode({}, slice(codes, begin, count), {decoded.data(), count, dim()});
+    for (std::int64_t i = 0; i < weights.rows; ++i) {
+      for (std::int64_t t = 0; t < count; ++t) {
+        const float weight = weights.row(i)[begin + t];
+        const float* x = decoded.data() + t * dim();
+        for (std::int64_t c = 0; c < dim(); ++c) sums.row(i)[c] += weight * x[c];
+      }
+    }
+  }
+}
+
+}  // namespace rotorquant

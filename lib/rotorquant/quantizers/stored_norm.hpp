@@ -1,0 +1,41 @@
+#pragma once
+// How a vector's norm is stored beside its indices.
+#include <cstdint>
+#include <cstring>
+
+#include "rotorquant/core/half.hpp"
+
+namespace rotorquant {
+
+enum class NormType {
+  fp16,
+  fp32,
+  reference,  // fp32 of max(norm, 1e-8), as the reference implementation stores it
+};
+
+// Below this a norm does not divide: the reference implementation's guard, kept so that its codes are reproduced.
+inline constexpr float norm_floor = 1e-8F;
+
+constexpr std::int64_t norm_bits(NormType type) { return type == NormType::fp16 ? 16 : 32; }
+
+inline void store_norm(NormType type, float norm, std::uint8_t* bytes) {
+  if (type == NormType::fp16) {
+    const std::uint16_t half = float_to_half(norm);
+    std::memcpy(bytes, &half, sizeof half);
+  } else {
+    std::memcpy(bytes, &norm, sizeof norm);
+  }
+}
+
+inline float load_norm(NormType type, const std::uint8_t* bytes) {
+  if (type == NormType::fp16) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, bytes, sizeof half);
+    return half_to_float(half);
+  }
+  float norm = 0.0F;
+  std::memcpy(&norm, bytes, sizeof norm);
+  return norm;
+}
+
+}  // namespace rotorquant

@@ -1,0 +1,86 @@
+#include "rotorquant/rotations/block_rotation.hpp"
+
+#include <algorithm>
+
+#include "rotorquant/core/error.hpp"
+
+namespace rotorquant {
+namespace {
+
+template <int block>
+void multiply(const std::array<float, static_cast<std::size_t>(block* block)>& m, const float* in, float* out) {
+  for (int i = 0; i < block; ++i) {
+    float sum = m[static_cast<std::size_t>(block * i)] * in[0];
+    for (int j = 1; j < block; ++j) sum += m[static_cast<std::size_t>(block * i + j)] * in[j];
+    out[i] = sum;
+  }
+}
+
+// in [n, in_cols] -> out [n, out_cols], matrices [whole blocks (+ 1)].
+template <int block, typename Matrix>
+void multiply_rows(const std::vector<Matrix>& matrices, HostView<const float> in, HostView<float> out) {
+  const auto whole = static_cast<std::size_t>(std::min(in.cols, out.cols) / block);
+  const auto first_left = static_cast<std::int64_t>(whole) * block;
+  for (std::int64_t r = 0; r < in.rows; ++r) {
+    const float* x = in.row(r);
+    float* y = out.row(r);
+    for (std::size_t g = 0; g < whole; ++g) multiply<block>(matrices[g], x + block * g, y + block * g);
+    if (matrices.size() > whole) {
+      float padded[block] = {};
+      float turned[block];
+      std::copy(x + first_left, x + in.cols, padded);
+      multiply<block>(matrices[whole], padded, turned);
+      std::copy_n(turned, out.cols - first_left, y + first_left);
+    } else {
+      std::copy(x + first_left, x + in.cols, y + first_left);
+    }
+  }
+}
+
+}  // namespace
+
+template <int block>
+std::int64_t rotated_block_count(std::int64_t dim, Tail tail) {
+  const bool left_over = tail == Tail::pad ? dim % block != 0 : (block == 3 && dim % 3 == 2);
+  return dim / block + (left_over ? 1 : 0);
+}
+
+template <int block>
+BlockRotation<block>::BlockRotation(std::int64_t dim, Tail tail, const std::vector<Matrix>& matrices,
+                                    std::int64_t stored_floats)
+    : dim_(dim),
+      output_dim_(tail == Tail::pad ? (dim + block - 1) / block * block : dim),
+      stored_floats_(stored_floats),
+      matrices_(matrices) {
+  const std::int64_t expected = rotated_block_count<block>(dim, tail);
+  if (static_cast<std::int64_t>(matrices.size()) != expected) {
+    throw Error("rotation by blocks of " + std::to_string(block) + ": " + std::to_string(matrices.size()) +
+                " blocks given for dim " + std::to_string(dim) + "; valid: " + std::to_string(expected));
+  }
+  for (const Matrix& m : matrices) {
+    Matrix transposed{};
+    for (std::size_t i = 0; i < block; ++i) {
+      for (std::size_t j = 0; j < block; ++j) transposed[block * j + i] = m[block * i + j];
+    }
+    transposes_.push_back(transposed);
+  }
+}
+
+template <int block>
+void BlockRotation<block>::apply(HostView<const float> x, HostView<float> y) const {
+  multiply_rows<block>(matrices_, x, y);
+}
+
+template <int block>
+void BlockRotation<block>::apply_transpose(HostView<const float> y, HostView<float> x) const {
+  multiply_rows<block>(transposes_, y, x);
+}
+
+template class BlockRotation<2>;
+template class BlockRotation<3>;
+template class BlockRotation<4>;
+template std::int64_t rotated_block_count<2>(std::int64_t, Tail);
+template std::int64_t rotated_block_count<3>(std::int64_t, Tail);
+template std::int64_t rotated_block_count<4>(std::int64_t, Tail);
+
+}  // namespace rotorquant

@@ -1,0 +1,30 @@
+#pragma once
+// The randomised Hadamard rotation: random sign flips, then H / sqrt(block). For a dim that is not a power of two, the
+// coordinates are cut into the powers of two of its binary form, largest first (80 = 64 + 16), never padded.
+// Source: Ailon and Chazelle, "The fast Johnson-Lindenstrauss transform" (2009); known as RHT, and used in QuaRot.
+#include <vector>
+
+#include "rotorquant/rotations/rotation.hpp"
+
+namespace rotorquant {
+
+class HadamardRotation final : public Rotation {
+ public:
+  // signs [dim], each +1 or -1.
+  HadamardRotation(std::int64_t dim, std::vector<float> signs);
+  static HadamardRotation random(std::int64_t dim, std::uint64_t seed);
+
+  std::int64_t input_dim() const override { return dim_; }
+  std::int64_t stored_floats() const override { return dim_; }
+  void apply(HostView<const float> x, HostView<float> y) const override;
+  void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+
+ private:
+  std::int64_t dim_;
+  std::vector<float> signs_;
+};
+
+// In-place H / sqrt(size) of data [size], size a power of two; butterflies from stride 1 upwards, then the scale.
+void hadamard_transform(float* data, std::int64_t size);
+
+}  // namespace rotorquant
