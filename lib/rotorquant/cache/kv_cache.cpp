@@ -13,7 +13,8 @@ namespace {
 
 void check_shape(const char* what, std::int64_t cols, std::int64_t dim) {
   if (cols != dim) {
-    throw Error(std::string("KV cache: ") + what + " of dim " + std::to_string(cols) + "; valid: " + std::to_string(dim));
+    throw Error(std::string("KV cache: ") + what + " of dim " + std::to_string(cols) +
+                "; valid: " + std::to_string(dim));
   }
 }
 
@@ -52,7 +53,8 @@ void KVCache::append(const Context& context, HostView<const float> keys, HostVie
   values_.append(value_codes);
 }
 
-void KVCache::attention_scores(const Context& context, HostView<const float> queries, HostView<float> scores) const {
+void KVCache::attention_scores(const Context& context, HostView<const float> queries,
+                               HostView<float> scores) const {
   check_shape("queries", queries.cols, key_quantizer_->dim());
   key_quantizer_->score(context, queries, keys_.view(), scores);
 }

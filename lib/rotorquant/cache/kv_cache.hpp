@@ -25,8 +25,10 @@ class KVCache {
   void attention_scores(const Context& context, HostView<const float> queries, HostView<float> scores) const;
   // Dequantized values, [size(), value_dim].
   void values(const Context& context, HostView<float> out) const;
-  // softmax(softmax_scale * scores) values, from the codes; every query sees every token. outputs [m, value_dim].
-  void attend(const Context& context, HostView<const float> queries, float softmax_scale, HostView<float> outputs) const;
+  // softmax(softmax_scale * scores) values, from the codes; every query sees every token. outputs [m,
+  // value_dim].
+  void attend(const Context& context, HostView<const float> queries, float softmax_scale,
+              HostView<float> outputs) const;
 
  private:
   std::shared_ptr<const Quantizer> key_quantizer_;

@@ -1,7 +1,7 @@
 #pragma once
 // The geometric algebra Cl(3,0): e_i e_i = +1, e_i e_j = -e_j e_i.
-// Blades in the order 1 e1 e2 e3 e12 e13 e23 e123. This is the definition that the rotation kernels are tested against.
-// Source: Hestenes and Sobczyk, "Clifford Algebra to Geometric Calculus" (1984), chapter 1.
+// Blades in the order 1 e1 e2 e3 e12 e13 e23 e123. This is the definition that the rotation kernels are
+// tested against. Source: Hestenes and Sobczyk, "Clifford Algebra to Geometric Calculus" (1984), chapter 1.
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -57,9 +57,13 @@ constexpr Multivector reverse(const Multivector& a) {
 }
 
 // The scalar part of a * reverse(a); in Cl(3,0) the sum of squares of all blades.
-constexpr double norm_squared(const Multivector& a) { return (a * reverse(a))[0]; }
+constexpr double norm_squared(const Multivector& a) {
+  return (a * reverse(a))[0];
+}
 
 // r x reverse(r).
-constexpr Multivector sandwich(const Multivector& r, const Multivector& x) { return r * x * reverse(r); }
+constexpr Multivector sandwich(const Multivector& r, const Multivector& x) {
+  return r * x * reverse(r);
+}
 
 }  // namespace rotorquant

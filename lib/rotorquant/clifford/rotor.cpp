@@ -20,7 +20,8 @@ Matrix3 rotation_matrix(const Rotor& rotor) {
 }
 
 Rotor rotor_from_bivector(const std::array<double, 3>& bivector, double angle) {
-  const double norm = std::sqrt(bivector[0] * bivector[0] + bivector[1] * bivector[1] + bivector[2] * bivector[2]);
+  const double norm =
+      std::sqrt(bivector[0] * bivector[0] + bivector[1] * bivector[1] + bivector[2] * bivector[2]);
   const double scale = std::sin(angle / 2.0) / norm;
   return {std::cos(angle / 2.0), scale * bivector[0], scale * bivector[1], scale * bivector[2]};
 }

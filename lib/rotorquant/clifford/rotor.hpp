@@ -1,6 +1,6 @@
 #pragma once
-// Rotors of Cl(3,0): R = cos(angle/2) + sin(angle/2) B, B a unit bivector, R reverse(R) = 1. The sandwich R x reverse(R) of
-// a vector x is a proper rotation of R^3.
+// Rotors of Cl(3,0): R = cos(angle/2) + sin(angle/2) B, B a unit bivector, R reverse(R) = 1. The sandwich R x
+// reverse(R) of a vector x is a proper rotation of R^3.
 #include <array>
 #include <cstdint>
 
@@ -26,11 +26,13 @@ Matrix3 rotation_matrix(const Rotor& rotor);
 Rotor rotor_from_bivector(const std::array<double, 3>& bivector, double angle);
 
 enum class RotorSampling {
-  uniform_angle,  // bivector of three normals, angle uniform in [0, 2 pi): the law of the reference implementation
+  uniform_angle,  // bivector of three normals, angle uniform in [0, 2 pi): the law of the reference
+                  // implementation
   haar,           // a normalised quaternion of four normals: the uniform law on rotations
 };
 
-// The rotor of group `group` for `seed`; a stream of its own for every group (core/random.hpp, Purpose::rotor).
+// The rotor of group `group` for `seed`; a stream of its own for every group (core/random.hpp,
+// Purpose::rotor).
 Rotor random_rotor(std::uint64_t seed, std::uint32_t group, RotorSampling sampling);
 
 // A rotor in the e12 plane with the angle of that stream: for two coordinates left over by groups of three.

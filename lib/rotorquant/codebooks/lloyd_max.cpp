@@ -14,17 +14,20 @@
 namespace rotorquant {
 namespace {
 
-// Newton stops when no level moves by more than this share of the standard deviation: rounding level of float64.
+// Newton stops when no level moves by more than this share of the standard deviation: rounding level of
+// float64.
 constexpr double stationary_step = 1e-14;
 constexpr int max_iterations = 500;
 
-// The positive half of a symmetric quantizer: levels c[0] < c[1] < ..., cell i between the midpoints around c[i], the
-// first cell starting at 0. Stationary where every level is the centroid of its cell.
+// The positive half of a symmetric quantizer: levels c[0] < c[1] < ..., cell i between the midpoints around
+// c[i], the first cell starting at 0. Stationary where every level is the centroid of its cell.
 class HalfQuantizer {
  public:
   HalfQuantizer(const CoordinateLaw& law, std::size_t levels) : law_(law), levels_(levels) {
-    // Equal steps over the bulk of the law: ordered, inside the support, and close enough for Newton's method.
-    const double reach = std::min(law.support(), law.standard_deviation() * (1.0 + std::log2(static_cast<double>(levels) + 1.0)));
+    // Equal steps over the bulk of the law, which grows by half a standard deviation a bit: ordered, inside
+    // the support, and every cell with mass.
+    const double bits = std::log2(2.0 * static_cast<double>(levels));
+    const double reach = std::min(law.support(), law.standard_deviation() * (1.0 + 0.5 * bits));
     for (std::size_t i = 0; i < levels; ++i) {
       levels_[i] = reach * (static_cast<double>(i) + 0.5) / static_cast<double>(levels);
     }
@@ -35,12 +38,16 @@ class HalfQuantizer {
     constexpr int fixed_point_steps = 30;
     for (int step = 0; step < fixed_point_steps; ++step) levels_ = centroids();
     for (int step = 0; step < max_iterations; ++step) {
-      const std::vector<double> next = newton_step();
-      const bool ordered = next.front() > 0.0 && std::is_sorted(next.begin(), next.end()) && next.back() <= law_.support();
-      const std::vector<double> moved = ordered ? next : centroids();
+      std::vector<double> move = newton_move();
+      // Half a step less as long as the levels would cross one another or leave the support.
+      while (!is_ordered_after(move)) {
+        for (double& m : move) m *= 0.5;
+      }
       double largest = 0.0;
-      for (std::size_t i = 0; i < moved.size(); ++i) largest = std::max(largest, std::abs(moved[i] - levels_[i]));
-      levels_ = moved;
+      for (std::size_t i = 0; i < move.size(); ++i) {
+        levels_[i] += move[i];
+        largest = std::max(largest, std::abs(move[i]));
+      }
       if (largest <= stationary_step * law_.standard_deviation()) break;
     }
     return levels_;
@@ -55,22 +62,33 @@ class HalfQuantizer {
   std::vector<double> centroids() const {
     std::vector<double> means(levels_.size());
     for (std::size_t i = 0; i < levels_.size(); ++i) {
-      const double mass = law_.mass_to(upper(i)) - law_.mass_to(lower(i));
-      const double moment = law_.first_moment_to(upper(i)) - law_.first_moment_to(lower(i));
+      const double mass = law_.mass(lower(i), upper(i));
+      const double moment = law_.first_moment(lower(i), upper(i));
       means[i] = mass > 0.0 ? moment / mass : levels_[i];
     }
     return means;
   }
 
-  // Solves F(c) = c - centroid(c) = 0; the Jacobian is tridiagonal because a cell depends on its neighbours alone:
-  // d centroid / d bound = +-p(bound) (bound - centroid) / mass, and a bound moves half as far as either level.
-  std::vector<double> newton_step() const {
+  bool is_ordered_after(const std::vector<double>& move) const {
+    double previous = 0.0;
+    for (std::size_t i = 0; i < move.size(); ++i) {
+      const double level = levels_[i] + move[i];
+      if (!(level > previous)) return false;
+      previous = level;
+    }
+    return previous <= law_.support();
+  }
+
+  // Solves F(c) = c - centroid(c) = 0; the Jacobian is tridiagonal because a cell depends on its neighbours
+  // alone: d centroid / d bound = +-p(bound) (bound - centroid) / mass, and a bound moves half as far as
+  // either level.
+  std::vector<double> newton_move() const {
     const std::size_t n = levels_.size();
     const std::vector<double> means = centroids();
     std::vector<double> below(n, 0.0), diagonal(n, 1.0), above(n, 0.0), residual(n);
     for (std::size_t i = 0; i < n; ++i) {
       residual[i] = levels_[i] - means[i];
-      const double mass = law_.mass_to(upper(i)) - law_.mass_to(lower(i));
+      const double mass = law_.mass(lower(i), upper(i));
       if (!(mass > 0.0)) continue;
       if (i > 0) {
         const double slope = 0.5 * law_.density(lower(i)) * (means[i] - lower(i)) / mass;
@@ -88,13 +106,10 @@ class HalfQuantizer {
       diagonal[i] -= factor * above[i - 1];
       residual[i] -= factor * residual[i - 1];
     }
-    std::vector<double> next(n);
-    double correction = 0.0;
-    for (std::size_t i = n; i-- > 0;) {
-      correction = (residual[i] - above[i] * correction) / diagonal[i];
-      next[i] = levels_[i] - correction;
-    }
-    return next;
+    std::vector<double> move(n);
+    double next = 0.0;
+    for (std::size_t i = n; i-- > 0;) move[i] = next = (-residual[i] - above[i] * next) / diagonal[i];
+    return move;
   }
 
   const CoordinateLaw& law_;
@@ -114,7 +129,8 @@ std::vector<double> symmetric_levels(const CoordinateLaw& law, int bits) {
 std::vector<double> two_point_levels(int bits) {
   const std::size_t count = std::size_t{1} << bits;
   std::vector<double> levels(count);
-  for (std::size_t i = 0; i < count; ++i) levels[i] = 2.0 * static_cast<double>(i) / static_cast<double>(count - 1) - 1.0;
+  for (std::size_t i = 0; i < count; ++i)
+    levels[i] = 2.0 * static_cast<double>(i) / static_cast<double>(count - 1) - 1.0;
   return levels;
 }
 
@@ -122,23 +138,29 @@ void check_bits(int bits) {
   dispatch_bits(bits, [](auto) {});
 }
 
-// Integral of (t - level)^2 over all cells.
-double distortion(const CoordinateLaw& law, const std::vector<double>& levels, const std::vector<double>& boundaries) {
+// Integral of (t - level)^2 over all cells. The law is symmetric, a codebook may not be: both sides are
+// added, the negative one mirrored.
+double distortion(const CoordinateLaw& law, const std::vector<double>& levels,
+                  const std::vector<double>& boundaries) {
+  const auto piece = [&](double low, double high, double level) {
+    return law.second_moment(low, high) - 2.0 * level * law.first_moment(low, high) +
+           level * level * law.mass(low, high);
+  };
   double total = 0.0;
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    const double low = i == 0 ? -law.support() : boundaries[i - 1];
-    const double high = i + 1 == levels.size() ? law.support() : boundaries[i];
-    const double mass = law.mass_to(high) - law.mass_to(low);
-    const double first = law.first_moment_to(high) - law.first_moment_to(low);
-    const double second = law.second_moment_to(high) - law.second_moment_to(low);
-    total += second - 2.0 * levels[i] * first + levels[i] * levels[i] * mass;
+    const double low = i == 0 ? -law.support() : std::max(-law.support(), boundaries[i - 1]);
+    const double high = i + 1 == levels.size() ? law.support() : std::min(law.support(), boundaries[i]);
+    if (std::max(low, 0.0) < high) total += piece(std::max(low, 0.0), high, levels[i]);
+    if (low < std::min(high, 0.0)) total += piece(-std::min(high, 0.0), -low, -levels[i]);
   }
   return total;
 }
 
 }  // namespace
 
-int Codebook::bits() const { return std::bit_width(centroids.size()) - 1; }
+int Codebook::bits() const {
+  return std::countr_zero(centroids.size());
+}
 
 Codebook Codebook::from_centroids(std::vector<float> centroids) {
   if (centroids.size() < 2 || centroids.size() > 256 || !std::has_single_bit(centroids.size()) ||
@@ -148,7 +170,8 @@ Codebook Codebook::from_centroids(std::vector<float> centroids) {
   }
   Codebook codebook;
   for (std::size_t i = 1; i < centroids.size(); ++i) {
-    codebook.boundaries.push_back(static_cast<float>(0.5 * (static_cast<double>(centroids[i - 1]) + static_cast<double>(centroids[i]))));
+    codebook.boundaries.push_back(static_cast<float>(
+        0.5 * (static_cast<double>(centroids[i - 1]) + static_cast<double>(centroids[i]))));
   }
   codebook.centroids = std::move(centroids);
   return codebook;

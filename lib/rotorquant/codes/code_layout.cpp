@@ -6,13 +6,20 @@ namespace rotorquant {
 
 const char* field_kind_name(FieldKind kind) {
   switch (kind) {
-    case FieldKind::index: return "index";
-    case FieldKind::norm: return "norm";
-    case FieldKind::sign: return "sign";
-    case FieldKind::residual_norm: return "residual_norm";
-    case FieldKind::scale: return "scale";
-    case FieldKind::centroid: return "centroid";
-    case FieldKind::padding: return "padding";
+    case FieldKind::index:
+      return "index";
+    case FieldKind::norm:
+      return "norm";
+    case FieldKind::sign:
+      return "sign";
+    case FieldKind::residual_norm:
+      return "residual_norm";
+    case FieldKind::scale:
+      return "scale";
+    case FieldKind::centroid:
+      return "centroid";
+    case FieldKind::padding:
+      return "padding";
   }
   return "";
 }
@@ -48,6 +55,8 @@ CodeArray plane_array(const std::string& name, FieldKind kind, std::int64_t coor
   return array;
 }
 
-CodeArray number_array(const std::string& name, FieldKind kind, std::int64_t bits) { return {name, {{kind, bits}}}; }
+CodeArray number_array(const std::string& name, FieldKind kind, std::int64_t bits) {
+  return {name, {{kind, bits}}};
+}
 
 }  // namespace rotorquant

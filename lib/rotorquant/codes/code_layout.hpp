@@ -1,8 +1,9 @@
 #pragma once
 // What a quantizer stores for each vector, bit by bit. Sizes are computed from this layout, never claimed.
 //
-// Codes are a structure of arrays: each CodeArray holds `bytes_per_vector` bytes for every vector, vector after vector
-// (such as the bit planes in one array and the norms in another). Every bit of every array belongs to one CodeField.
+// Codes are a structure of arrays: each CodeArray holds `bytes_per_vector` bytes for every vector, vector
+// after vector (such as the bit planes in one array and the norms in another). Every bit of every array
+// belongs to one CodeField.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -36,7 +37,8 @@ struct CodeLayout {
   std::int64_t bits_of(FieldKind kind) const;
 };
 
-// An array of `bits` bit planes over `coordinates` coordinates, the unused bits of each plane charged as padding.
+// An array of `bits` bit planes over `coordinates` coordinates, the unused bits of each plane charged as
+// padding.
 CodeArray plane_array(const std::string& name, FieldKind kind, std::int64_t coordinates, std::int64_t bits);
 // An array of one number of `bits` bits (a multiple of 8) a vector.
 CodeArray number_array(const std::string& name, FieldKind kind, std::int64_t bits);

@@ -19,7 +19,8 @@ std::int64_t CodeBuffer::bytes() const {
 Codes<Space::cpu> CodeBuffer::append(std::int64_t count) {
   const std::int64_t begin = count_;
   count_ += count;
-  for (std::size_t a = 0; a < storage_.size(); ++a) storage_[a].resize(static_cast<std::size_t>(count_ * strides_[a]));
+  for (std::size_t a = 0; a < storage_.size(); ++a)
+    storage_[a].resize(static_cast<std::size_t>(count_ * strides_[a]));
   return range(begin, count);
 }
 
@@ -32,7 +33,8 @@ void CodeBuffer::append(const CodeBuffer& other) {
 
 Codes<Space::cpu> CodeBuffer::range(std::int64_t begin, std::int64_t count) {
   Codes<Space::cpu> codes;
-  for (std::size_t a = 0; a < storage_.size(); ++a) codes.arrays[a] = storage_[a].data() + begin * strides_[a];
+  for (std::size_t a = 0; a < storage_.size(); ++a)
+    codes.arrays[a] = storage_[a].data() + begin * strides_[a];
   codes.count = count;
   return codes;
 }

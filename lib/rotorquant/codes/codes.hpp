@@ -19,8 +19,9 @@ struct CodesView {
 
   constexpr CodesView() = default;
   template <typename Other>
-    requires(std::is_same_v<const Other, Byte> && !std::is_const_v<Other>)
-  constexpr CodesView(const CodesView<Other, S>& other) : count(other.count) {
+  requires(std::is_same_v<const Other, Byte> &&
+           !std::is_const_v<Other>) constexpr CodesView(const CodesView<Other, S>& other)
+      : count(other.count) {
     for (std::size_t a = 0; a < max_code_arrays; ++a) arrays[a] = other.arrays[a];
   }
 };

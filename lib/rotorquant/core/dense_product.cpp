@@ -10,8 +10,8 @@ constexpr std::int64_t tile_rows = 4;
 constexpr std::int64_t tile_cols = 64;
 
 template <std::int64_t rows>
-void tile_product(const float* x, std::int64_t x_stride, const float* a, std::int64_t depth, std::int64_t a_stride,
-                  float* y, std::int64_t cols) {
+void tile_product(const float* x, std::int64_t x_stride, const float* a, std::int64_t depth,
+                  std::int64_t a_stride, float* y, std::int64_t cols) {
   float sums[rows][tile_cols] = {};
   if (cols == tile_cols) {
     for (std::int64_t k = 0; k < depth; ++k) {

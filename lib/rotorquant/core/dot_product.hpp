@@ -3,8 +3,8 @@
 
 namespace rotorquant {
 
-// Sum of x[i] y[i] in float64 over eight running sums, lane i mod 8, added pairwise at the end: an order that vector units
-// can follow exactly.
+// Sum of x[i] y[i] in float64 over eight running sums, lane i mod 8, added pairwise at the end: an order that
+// vector units can follow exactly.
 inline double dot_product(const float* x, const float* y, std::int64_t count) {
   double lanes[8] = {};
   std::int64_t i = 0;
@@ -17,6 +17,8 @@ inline double dot_product(const float* x, const float* y, std::int64_t count) {
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
-inline double squared_norm(const float* x, std::int64_t count) { return dot_product(x, x, count); }
+inline double squared_norm(const float* x, std::int64_t count) {
+  return dot_product(x, x, count);
+}
 
 }  // namespace rotorquant

@@ -18,7 +18,8 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-// "; did you mean 'rotorquant'?" for the candidate nearest to `name` in edit distance, or "" when none is near.
+// "; did you mean 'rotorquant'?" for the candidate nearest to `name` in edit distance, or "" when none is
+// near.
 std::string nearest_hint(const std::string& name, const std::vector<std::string>& candidates);
 
 }  // namespace rotorquant

@@ -1,6 +1,6 @@
 #pragma once
-// IEEE binary16 and bfloat16 as stored bits, converted with round-to-nearest-even. Host code; stored norms and dumps
-// use it, so that the bytes do not depend on a compiler's half type.
+// IEEE binary16 and bfloat16 as stored bits, converted with round-to-nearest-even. Host code; stored norms
+// and dumps use it, so that the bytes do not depend on a compiler's half type.
 #include <bit>
 #include <cstdint>
 

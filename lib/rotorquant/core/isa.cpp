@@ -15,9 +15,12 @@ constexpr std::array all_isas{Isa::serial, Isa::avx2, Isa::avx512};
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::serial: return "serial";
-    case Isa::avx2: return "avx2";
-    case Isa::avx512: return "avx512";
+    case Isa::serial:
+      return "serial";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
   }
   return "unknown";
 }
@@ -25,8 +28,10 @@ std::string_view isa_name(Isa isa) {
 bool isa_supported(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
-    case Isa::serial: return true;
-    case Isa::avx2: return __builtin_cpu_supports("avx2") != 0;
+    case Isa::serial:
+      return true;
+    case Isa::avx2:
+      return __builtin_cpu_supports("avx2") != 0;
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
              __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&

@@ -1,6 +1,6 @@
 #pragma once
-// Which instruction set the hand-written kernels use. Every kernel has a plain C++ version (`serial`) that defines its
-// result; the others compute the same bits faster.
+// Which instruction set the hand-written kernels use. Every kernel has a plain C++ version (`serial`) that
+// defines its result; the others compute the same bits faster.
 #include <string_view>
 
 namespace rotorquant {
@@ -16,8 +16,8 @@ std::string_view isa_name(Isa isa);
 // Whether this machine runs code of that instruction set.
 bool isa_supported(Isa isa);
 
-// The best supported one, or what the environment variable ROTORQUANT_ISA (serial, avx2, avx512) asks for; read once.
-// Throws UsageError when it names an unknown or unsupported one.
+// The best supported one, or what the environment variable ROTORQUANT_ISA (serial, avx2, avx512) asks for;
+// read once. Throws UsageError when it names an unknown or unsupported one.
 Isa active_isa();
 
 // The decision itself: `requested` is the variable's value, empty for none.

@@ -1,10 +1,10 @@
 #pragma once
-// Parallel loops over independent items. Results never depend on the number of threads: an item writes only its own
-// output, and reductions are made afterwards in item order.
+// Parallel loops over independent items. Results never depend on the number of threads: an item writes only
+// its own output, and reductions are made afterwards in item order.
+#include <omp.h>
+
 #include <cstdint>
 #include <exception>
-
-#include <omp.h>
 
 namespace rotorquant {
 
@@ -13,15 +13,18 @@ struct Context {
   int threads = 1;
 };
 
-inline int available_threads() { return omp_get_max_threads(); }
+inline int available_threads() {
+  return omp_get_max_threads();
+}
 
-// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads as they come free.
-// The first exception (in chunk order) is rethrown once all threads are done.
+// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads as
+// they come free. The first exception (in chunk order) is rethrown once all threads are done.
 template <typename Body>
 void parallel_chunks(const Context& context, std::int64_t count, std::int64_t grain, const Body& body) {
   const std::int64_t chunks = (count + grain - 1) / grain;
   if (chunks <= 1 || context.threads <= 1) {
-    for (std::int64_t c = 0; c < chunks; ++c) body(c * grain, c * grain + grain < count ? c * grain + grain : count);
+    for (std::int64_t c = 0; c < chunks; ++c)
+      body(c * grain, c * grain + grain < count ? c * grain + grain : count);
     return;
   }
   std::exception_ptr failure;

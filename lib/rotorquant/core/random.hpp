@@ -1,7 +1,7 @@
 #pragma once
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011), with Box-Muller normals in float64. A number depends on (seed, purpose, index, position) alone, so that every
-// platform, thread count and device draws the same.
+// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy
+// as 1, 2, 3", SC 2011), with Box-Muller normals in float64. A number depends on (seed, purpose, index,
+// position) alone, so that every platform, thread count and device draws the same.
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -19,6 +19,7 @@ enum class Purpose : std::uint32_t {
   synthetic = 5,
   bootstrap = 6,
   calibration = 7,
+  trellis_training = 8,
 };
 
 // Ten rounds of Philox4x32 on a 128-bit counter with a 64-bit key.
@@ -40,8 +41,8 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c
   return counter;
 }
 
-// A sequence of numbers of one stream. Key = seed; counter words 2 and 3 = stream = purpose << 32 | index, words 0 and 1
-// count blocks. Each block gives two uniforms of 53 bits.
+// A sequence of numbers of one stream. Key = seed; counter words 2 and 3 = stream = purpose << 32 | index,
+// words 0 and 1 count blocks. Each block gives two uniforms of 53 bits.
 class RandomStream {
  public:
   constexpr RandomStream(std::uint64_t seed, Purpose purpose, std::uint32_t index = 0)
@@ -53,7 +54,8 @@ class RandomStream {
   double uniform() {
     if (!has_uniform_) {
       const auto words = philox4x32(
-          {static_cast<std::uint32_t>(block_), static_cast<std::uint32_t>(block_ >> 32), index_, purpose_}, key_);
+          {static_cast<std::uint32_t>(block_), static_cast<std::uint32_t>(block_ >> 32), index_, purpose_},
+          key_);
       ++block_;
       next_uniform_ = to_uniform(words[2], words[3]);
       has_uniform_ = true;

@@ -1,6 +1,6 @@
 #pragma once
-// Non-owning row-major matrices whose memory space is part of the type, so that a host pointer handed to device code
-// does not compile.
+// Non-owning row-major matrices whose memory space is part of the type, so that a host pointer handed to
+// device code does not compile.
 #include <cstdint>
 #include <type_traits>
 
@@ -18,8 +18,8 @@ struct View {
   constexpr View() = default;
   constexpr View(T* data_, std::int64_t rows_, std::int64_t cols_) : data(data_), rows(rows_), cols(cols_) {}
   template <typename U>
-    requires(std::is_same_v<const U, T> && !std::is_const_v<U>)
-  constexpr View(const View<U, S>& other) : data(other.data), rows(other.rows), cols(other.cols) {}
+  requires(std::is_same_v<const U, T> && !std::is_const_v<U>) constexpr View(const View<U, S>& other)
+      : data(other.data), rows(other.rows), cols(other.cols) {}
 
   constexpr T* row(std::int64_t r) const { return data + r * cols; }
   constexpr std::int64_t size() const { return rows * cols; }

@@ -17,7 +17,8 @@ ProdCodec::ProdCodec(std::shared_ptr<const ScalarCodec> stage1, QjlSketch sketch
   sign_array_ = layout_.arrays.size();
   layout_.arrays.push_back(plane_array("signs", FieldKind::sign, sketch_.sketch_dim(), 1));
   residual_array_ = layout_.arrays.size();
-  layout_.arrays.push_back(number_array("residual_norms", FieldKind::residual_norm, norm_bits(stage1_->norm_type())));
+  layout_.arrays.push_back(
+      number_array("residual_norms", FieldKind::residual_norm, norm_bits(stage1_->norm_type())));
 }
 
 void ProdCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
@@ -51,8 +52,9 @@ void ProdCodec::load_signs(ConstCodes<Space::cpu> codes, HostView<float> signs) 
   std::vector<std::uint8_t> negative(static_cast<std::size_t>(signs.cols));
   for (std::int64_t r = 0; r < codes.count; ++r) {
     unpack_planes(codes.arrays[sign_array_] + r * plane_bytes(signs.cols), signs.cols, 1, negative.data());
-    const float norm = load_norm(stage1_->norm_type(), codes.arrays[residual_array_] +
-                                                           r * layout_.arrays[residual_array_].bytes_per_vector());
+    const float norm =
+        load_norm(stage1_->norm_type(),
+                  codes.arrays[residual_array_] + r * layout_.arrays[residual_array_].bytes_per_vector());
     const float magnitude = sketch_.factor() * norm;
     for (std::int64_t i = 0; i < signs.cols; ++i) {
       signs.row(r)[i] = negative[static_cast<std::size_t>(i)] != 0 ? -magnitude : magnitude;
@@ -69,7 +71,8 @@ void ProdCodec::decode(const Context& context, ConstCodes<Space::cpu> codes, Hos
     std::vector<float> corrections(static_cast<std::size_t>(count * x.cols));
     load_signs(slice(codes, begin, count), {signs.data(), count, m});
     sketch_.project_transpose({signs.data(), count, m}, {corrections.data(), count, x.cols});
-    for (std::int64_t i = 0; i < count * x.cols; ++i) x.row(begin)[i] += corrections[static_cast<std::size_t>(i)];
+    for (std::int64_t i = 0; i < count * x.cols; ++i)
+      x.row(begin)[i] += corrections[static_cast<std::size_t>(i)];
   });
 }
 
@@ -85,7 +88,8 @@ void ProdCodec::score(const Context& context, HostView<const float> queries, Con
     std::vector<float> signs(static_cast<std::size_t>(count * m));
     std::vector<float> products(static_cast<std::size_t>(count * queries.rows));
     load_signs(slice(codes, begin, count), {signs.data(), count, m});
-    dense_product({signs.data(), count, m}, {transposed.data(), m, queries.rows}, {products.data(), count, queries.rows});
+    dense_product({signs.data(), count, m}, {transposed.data(), m, queries.rows},
+                  {products.data(), count, queries.rows});
     for (std::int64_t i = 0; i < queries.rows; ++i) {
       for (std::int64_t t = 0; t < count; ++t) {
         scores.row(i)[begin + t] += products[static_cast<std::size_t>(t * queries.rows + i)];

@@ -2,8 +2,8 @@
 // Two stages for unbiased inner products: a scalar codec at b-1 bits, then the QJL sketch of its residual.
 //
 // encode: stage 1 of x gives x^; r = x - x^; store stage 1's code, sign(S r) and ||r||.
-// decode: x^ + sqrt(pi/2)/m ||r|| S^T sign(S r), whose inner product with y is the unbiased estimate of <y, x>.
-// Source: TurboQuant (arXiv 2504.19874), Algorithm 2; RotorQuant uses rotors in stage 1.
+// decode: x^ + sqrt(pi/2)/m ||r|| S^T sign(S r), whose inner product with y is the unbiased estimate of <y,
+// x>. Source: TurboQuant (arXiv 2504.19874), Algorithm 2; RotorQuant uses rotors in stage 1.
 #include <memory>
 
 #include "rotorquant/quantizers/qjl.hpp"

@@ -18,8 +18,8 @@ QjlSketch::QjlSketch(std::int64_t dim, std::int64_t sketch_dim, std::vector<floa
       matrix_(std::move(matrix)),
       factor_(static_cast<float>(std::sqrt(std::numbers::pi / 2.0) / static_cast<double>(sketch_dim))) {
   if (static_cast<std::int64_t>(matrix_.size()) != dim * sketch_dim) {
-    throw Error("QJL sketch: " + std::to_string(matrix_.size()) + " entries; valid: qjl_dim * dim = " +
-                std::to_string(dim * sketch_dim));
+    throw Error("QJL sketch: " + std::to_string(matrix_.size()) +
+                " entries; valid: qjl_dim * dim = " + std::to_string(dim * sketch_dim));
   }
   transpose_ = transpose({matrix_.data(), sketch_dim, dim});
 }

@@ -3,8 +3,8 @@
 //
 // For r in R^d and S [m, d] of independent N(0, 1): store sign(S r) with sign(0) = +1. For any y,
 //   E_S[ sqrt(pi/2) / m * ||r|| <S y, sign(S r)> ] = <y, r>.
-// Source: Zandieh, Daliri, Han, "QJL: 1-bit quantized JL transform for KV cache quantization with zero overhead"
-// (arXiv 2406.03482), Definition 3.1 and Lemma 3.2.
+// Source: Zandieh, Daliri, Han, "QJL: 1-bit quantized JL transform for KV cache quantization with zero
+// overhead" (arXiv 2406.03482), Definition 3.1 and Lemma 3.2.
 #include <cstdint>
 #include <vector>
 

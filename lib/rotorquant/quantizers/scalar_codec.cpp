@@ -14,7 +14,8 @@
 namespace rotorquant {
 namespace {
 
-// Up to this many boundaries, counting over all of them (a loop without branches that vector units run) beats a search.
+// Up to this many boundaries, counting over all of them (a loop without branches that vector units run) beats
+// a search.
 constexpr std::size_t counted_boundaries = 15;
 
 [[noreturn]] void refuse_value(std::int64_t row, const float* x, std::int64_t dim) {
@@ -37,12 +38,14 @@ void check_norm(NormType type, float norm, std::int64_t row) {
 
 }  // namespace
 
-void quantize_coordinates(const Codebook& codebook, const float* values, std::int64_t count, std::uint8_t* indices) {
+void quantize_coordinates(const Codebook& codebook, const float* values, std::int64_t count,
+                          std::uint8_t* indices) {
   const std::vector<float>& boundaries = codebook.boundaries;
   if (boundaries.size() <= counted_boundaries) {
     std::fill_n(indices, count, std::uint8_t{0});
     for (const float boundary : boundaries) {
-      for (std::int64_t i = 0; i < count; ++i) indices[i] = static_cast<std::uint8_t>(indices[i] + (values[i] > boundary));
+      for (std::int64_t i = 0; i < count; ++i)
+        indices[i] = static_cast<std::uint8_t>(indices[i] + (values[i] > boundary));
     }
     return;
   }
@@ -54,9 +57,13 @@ void quantize_coordinates(const Codebook& codebook, const float* values, std::in
 
 ScalarCodec::ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook, NormType norm_type,
                          ScaleRule scale_rule)
-    : rotation_(std::move(rotation)), codebook_(std::move(codebook)), norm_type_(norm_type), scale_rule_(scale_rule) {
+    : rotation_(std::move(rotation)),
+      codebook_(std::move(codebook)),
+      norm_type_(norm_type),
+      scale_rule_(scale_rule) {
   layout_.dim = rotation_->input_dim();
-  layout_.arrays.push_back(plane_array("indices", FieldKind::index, rotation_->output_dim(), codebook_.bits()));
+  layout_.arrays.push_back(
+      plane_array("indices", FieldKind::index, rotation_->output_dim(), codebook_.bits()));
   if (scale_rule_ != ScaleRule::none) {
     const FieldKind kind = scale_rule_ == ScaleRule::norm ? FieldKind::norm : FieldKind::scale;
     layout_.arrays.push_back(number_array("norms", kind, norm_bits(norm_type_)));
@@ -69,7 +76,8 @@ void ScalarCodec::encode(const Context& context, HostView<const float> x, Codes<
   });
 }
 
-void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const {
+void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row,
+                               Codes<Space::cpu> codes) const {
   const std::int64_t rotated_dim = rotation_->output_dim();
   std::vector<float> unit(static_cast<std::size_t>(x.size()));
   std::vector<float> rotated(static_cast<std::size_t>(x.rows * rotated_dim));
@@ -79,7 +87,8 @@ void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row, 
     const auto norm = static_cast<float>(std::sqrt(squared_norm(row, x.cols)));
     if (!std::isfinite(norm)) refuse_value(first_row + r, row, x.cols);
     const float divisor = scale_rule_ == ScaleRule::none ? 1.0F : std::max(norm, norm_floor);
-    for (std::int64_t c = 0; c < x.cols; ++c) unit[static_cast<std::size_t>(r * x.cols + c)] = row[c] / divisor;
+    for (std::int64_t c = 0; c < x.cols; ++c)
+      unit[static_cast<std::size_t>(r * x.cols + c)] = row[c] / divisor;
     norms[static_cast<std::size_t>(r)] = norm_type_ == NormType::reference ? divisor : norm;
   }
   rotation_->apply({unit.data(), x.rows, x.cols}, {rotated.data(), x.rows, rotated_dim});
@@ -117,7 +126,8 @@ void ScalarCodec::load_block(ConstCodes<Space::cpu> codes, HostView<float> centr
   for (std::int64_t r = 0; r < codes.count; ++r) {
     unpack_planes(codes.arrays[0] + r * code_bytes, centroids.cols, codebook_.bits(), indices.data());
     float* out = centroids.row(r);
-    for (std::int64_t c = 0; c < centroids.cols; ++c) out[c] = codebook_.centroids[indices[static_cast<std::size_t>(c)]];
+    for (std::int64_t c = 0; c < centroids.cols; ++c)
+      out[c] = codebook_.centroids[indices[static_cast<std::size_t>(c)]];
     scales[r] = scale_rule_ == ScaleRule::none
                     ? 1.0F
                     : load_norm(norm_type_, codes.arrays[1] + r * layout_.arrays[1].bytes_per_vector());
@@ -162,8 +172,8 @@ void ScalarCodec::score(const Context& context, HostView<const float> queries, C
   });
 }
 
-void ScalarCodec::weighted_sum(const Context& context, HostView<const float> weights, ConstCodes<Space::cpu> codes,
-                               HostView<float> sums) const {
+void ScalarCodec::weighted_sum(const Context& context, HostView<const float> weights,
+                               ConstCodes<Space::cpu> codes, HostView<float> sums) const {
   const std::int64_t rotated_dim = rotation_->output_dim();
   parallel_for(context, weights.rows, [&](std::int64_t i) {
     std::vector<float> rotated_sum(static_cast<std::size_t>(rotated_dim), 0.0F);
@@ -175,7 +185,8 @@ void ScalarCodec::weighted_sum(const Context& context, HostView<const float> wei
       for (std::int64_t t = 0; t < count; ++t) {
         const float weight = weights.row(i)[begin + t] * scales[static_cast<std::size_t>(t)];
         const float* value = centroids.data() + t * rotated_dim;
-        for (std::int64_t c = 0; c < rotated_dim; ++c) rotated_sum[static_cast<std::size_t>(c)] += weight * value[c];
+        for (std::int64_t c = 0; c < rotated_dim; ++c)
+          rotated_sum[static_cast<std::size_t>(c)] += weight * value[c];
       }
     }
     rotation_->apply_transpose({rotated_sum.data(), 1, rotated_dim}, sums.row_range(i, 1));

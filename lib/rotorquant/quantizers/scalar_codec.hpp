@@ -1,14 +1,14 @@
 #pragma once
-// Rotation + scalar codebook: the codec that rotorquant, turboquant and their relatives share, so that a table compares
-// rotations and nothing else.
+// Rotation + scalar codebook: the codec that rotorquant, turboquant and their relatives share, so that a
+// table compares rotations and nothing else.
 //
-// encode: n = ||x||; u = x / max(n, 1e-8); y = R u; index of each coordinate by the codebook; store indices and s.
-// decode: x^ = s R^T c[index].
-// The stored number s is, by ScaleRule (y^ = c[index], <.,.> over coordinates):
+// encode: n = ||x||; u = x / max(n, 1e-8); y = R u; index of each coordinate by the codebook; store indices
+// and s. decode: x^ = s R^T c[index]. The stored number s is, by ScaleRule (y^ = c[index], <.,.> over
+// coordinates):
 //   norm           s = n                        (TurboQuant, RotorQuant)
 //   mse            s = n <y, y^> / <y^, y^>     minimises ||x - x^||; EDEN's biased scale
-//   eden_unbiased  s = n <y, y> / <y, y^>       unbiased over Haar rotations (Vargaftik et al., "EDEN", ICML 2022)
-//   none           x is taken as a unit vector and nothing is stored
+//   eden_unbiased  s = n <y, y> / <y, y^>       unbiased over Haar rotations (Vargaftik et al., "EDEN", ICML
+//   2022) none           x is taken as a unit vector and nothing is stored
 #include <memory>
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
@@ -22,8 +22,8 @@ enum class ScaleRule { norm, mse, eden_unbiased, none };
 
 class ScalarCodec final : public Quantizer {
  public:
-  ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook, NormType norm_type = NormType::fp16,
-              ScaleRule scale_rule = ScaleRule::norm);
+  ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook,
+              NormType norm_type = NormType::fp16, ScaleRule scale_rule = ScaleRule::norm);
 
   const CodeLayout& layout() const override { return layout_; }
   std::int64_t stored_floats() const override { return rotation_->stored_floats(); }
@@ -54,6 +54,7 @@ class ScalarCodec final : public Quantizer {
 };
 
 // Index of every coordinate: the number of boundaries strictly below it. values [count] -> indices [count].
-void quantize_coordinates(const Codebook& codebook, const float* values, std::int64_t count, std::uint8_t* indices);
+void quantize_coordinates(const Codebook& codebook, const float* values, std::int64_t count,
+                          std::uint8_t* indices);
 
 }  // namespace rotorquant

@@ -13,10 +13,13 @@ enum class NormType {
   reference,  // fp32 of max(norm, 1e-8), as the reference implementation stores it
 };
 
-// Below this a norm does not divide: the reference implementation's guard, kept so that its codes are reproduced.
+// Below this a norm does not divide: the reference implementation's guard, kept so that its codes are
+// reproduced.
 inline constexpr float norm_floor = 1e-8F;
 
-constexpr std::int64_t norm_bits(NormType type) { return type == NormType::fp16 ? 16 : 32; }
+constexpr std::int64_t norm_bits(NormType type) {
+  return type == NormType::fp16 ? 16 : 32;
+}
 
 inline void store_norm(NormType type, float norm, std::uint8_t* bytes) {
   if (type == NormType::fp16) {

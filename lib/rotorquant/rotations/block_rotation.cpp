@@ -8,7 +8,8 @@ namespace rotorquant {
 namespace {
 
 template <int block>
-void multiply(const std::array<float, static_cast<std::size_t>(block* block)>& m, const float* in, float* out) {
+void multiply(const std::array<float, static_cast<std::size_t>(block* block)>& m, const float* in,
+              float* out) {
   for (int i = 0; i < block; ++i) {
     float sum = m[static_cast<std::size_t>(block * i)] * in[0];
     for (int j = 1; j < block; ++j) sum += m[static_cast<std::size_t>(block * i + j)] * in[j];

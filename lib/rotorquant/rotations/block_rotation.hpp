@@ -1,10 +1,11 @@
 #pragma once
-// Rotations of consecutive blocks of 2, 3 or 4 coordinates by small orthogonal matrices: the common form of givens, rotor
-// and quaternion rotations. `block` multiply-adds a coordinate.
+// Rotations of consecutive blocks of 2, 3 or 4 coordinates by small orthogonal matrices: the common form of
+// givens, rotor and quaternion rotations. `block` multiply-adds a coordinate.
 //
 // The coordinates left over when `block` does not divide dim:
-//   Tail::plane  two of three are turned in the e12 plane, others are left alone: exactly dim outputs (our default);
-//   Tail::pad    zeros fill the last block and all outputs are kept (the reference implementations).
+//   Tail::plane  two of three are turned in the e12 plane, others are left alone: exactly dim outputs (our
+//   default); Tail::pad    zeros fill the last block and all outputs are kept (the reference
+//   implementations).
 #include <array>
 #include <vector>
 
@@ -19,8 +20,8 @@ class BlockRotation final : public Rotation {
  public:
   using Matrix = std::array<float, static_cast<std::size_t>(block* block)>;  // row-major, y = M x
 
-  // matrices: one a whole block, then one for the left-over coordinates if they are to be rotated. Under Tail::plane that
-  // last one must keep the coordinates beyond dim apart. stored_floats: see Rotation.
+  // matrices: one a whole block, then one for the left-over coordinates if they are to be rotated. Under
+  // Tail::plane that last one must keep the coordinates beyond dim apart. stored_floats: see Rotation.
   BlockRotation(std::int64_t dim, Tail tail, const std::vector<Matrix>& matrices, std::int64_t stored_floats);
 
   std::int64_t input_dim() const override { return dim_; }
@@ -41,7 +42,8 @@ extern template class BlockRotation<2>;
 extern template class BlockRotation<3>;
 extern template class BlockRotation<4>;
 
-// Blocks with a matrix of their own: ceil(dim / block) when padding, else the whole blocks and, for rotors, a left-over pair.
+// Blocks with a matrix of their own: ceil(dim / block) when padding, else the whole blocks and, for rotors, a
+// left-over pair.
 template <int block>
 std::int64_t rotated_block_count(std::int64_t dim, Tail tail);
 

@@ -9,10 +9,11 @@
 
 namespace rotorquant {
 
-DenseRotation::DenseRotation(std::int64_t dim, std::vector<float> matrix) : dim_(dim), matrix_(std::move(matrix)) {
+DenseRotation::DenseRotation(std::int64_t dim, std::vector<float> matrix)
+    : dim_(dim), matrix_(std::move(matrix)) {
   if (static_cast<std::int64_t>(matrix_.size()) != dim * dim) {
-    throw Error("dense rotation: " + std::to_string(matrix_.size()) + " entries; valid: dim * dim = " +
-                std::to_string(dim * dim));
+    throw Error("dense rotation: " + std::to_string(matrix_.size()) +
+                " entries; valid: dim * dim = " + std::to_string(dim * dim));
   }
   transpose_.resize(matrix_.size());
   for (std::int64_t i = 0; i < dim; ++i) {

@@ -1,6 +1,7 @@
 #pragma once
-// A dense orthogonal matrix: dim multiply-adds a coordinate. With a Haar-random matrix this is TurboQuant's rotation
-// (Zandieh et al., "TurboQuant: online vector quantization with near-optimal distortion rate", arXiv 2504.19874).
+// A dense orthogonal matrix: dim multiply-adds a coordinate. With a Haar-random matrix this is TurboQuant's
+// rotation (Zandieh et al., "TurboQuant: online vector quantization with near-optimal distortion rate", arXiv
+// 2504.19874).
 #include <vector>
 
 #include "rotorquant/rotations/rotation.hpp"
@@ -11,8 +12,8 @@ class DenseRotation final : public Rotation {
  public:
   // matrix [dim, dim] row-major, y = matrix x.
   DenseRotation(std::int64_t dim, std::vector<float> matrix);
-  // Haar law: the Q of a Gaussian matrix's QR decomposition with the diagonal of R made positive (Mezzadri, "How to
-  // generate random matrices from the classical compact groups", 2007), computed in float64.
+  // Haar law: the Q of a Gaussian matrix's QR decomposition with the diagonal of R made positive (Mezzadri,
+  // "How to generate random matrices from the classical compact groups", 2007), computed in float64.
   static DenseRotation haar(std::int64_t dim, std::uint64_t seed);
 
   std::int64_t input_dim() const override { return dim_; }

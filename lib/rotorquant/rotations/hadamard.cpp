@@ -37,9 +37,11 @@ void hadamard_transform(float* data, std::int64_t size) {
   for (std::int64_t i = 0; i < size; ++i) data[i] *= scale;
 }
 
-HadamardRotation::HadamardRotation(std::int64_t dim, std::vector<float> signs) : dim_(dim), signs_(std::move(signs)) {
+HadamardRotation::HadamardRotation(std::int64_t dim, std::vector<float> signs)
+    : dim_(dim), signs_(std::move(signs)) {
   if (static_cast<std::int64_t>(signs_.size()) != dim) {
-    throw Error("hadamard rotation: " + std::to_string(signs_.size()) + " signs; valid: dim = " + std::to_string(dim));
+    throw Error("hadamard rotation: " + std::to_string(signs_.size()) +
+                " signs; valid: dim = " + std::to_string(dim));
   }
 }
 
@@ -55,7 +57,8 @@ void HadamardRotation::apply(HostView<const float> x, HostView<float> y) const {
     const float* in = x.row(r);
     float* out = y.row(r);
     for (std::int64_t i = 0; i < dim_; ++i) out[i] = signs_[static_cast<std::size_t>(i)] * in[i];
-    for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) { hadamard_transform(out + offset, size); });
+    for_each_block(dim_,
+                   [&](std::int64_t offset, std::int64_t size) { hadamard_transform(out + offset, size); });
   }
 }
 
@@ -64,7 +67,8 @@ void HadamardRotation::apply_transpose(HostView<const float> y, HostView<float> 
     const float* in = y.row(r);
     float* out = x.row(r);
     for (std::int64_t i = 0; i < dim_; ++i) out[i] = in[i];
-    for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) { hadamard_transform(out + offset, size); });
+    for_each_block(dim_,
+                   [&](std::int64_t offset, std::int64_t size) { hadamard_transform(out + offset, size); });
     for (std::int64_t i = 0; i < dim_; ++i) out[i] *= signs_[static_cast<std::size_t>(i)];
   }
 }

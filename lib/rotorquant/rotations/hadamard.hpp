@@ -1,7 +1,8 @@
 #pragma once
-// The randomised Hadamard rotation: random sign flips, then H / sqrt(block). For a dim that is not a power of two, the
-// coordinates are cut into the powers of two of its binary form, largest first (80 = 64 + 16), never padded.
-// Source: Ailon and Chazelle, "The fast Johnson-Lindenstrauss transform" (2009); known as RHT, and used in QuaRot.
+// The randomised Hadamard rotation: random sign flips, then H / sqrt(block). For a dim that is not a power of
+// two, the coordinates are cut into the powers of two of its binary form, largest first (80 = 64 + 16), never
+// padded. Source: Ailon and Chazelle, "The fast Johnson-Lindenstrauss transform" (2009); known as RHT, and
+// used in QuaRot.
 #include <vector>
 
 #include "rotorquant/rotations/rotation.hpp"
@@ -24,7 +25,8 @@ class HadamardRotation final : public Rotation {
   std::vector<float> signs_;
 };
 
-// In-place H / sqrt(size) of data [size], size a power of two; butterflies from stride 1 upwards, then the scale.
+// In-place H / sqrt(size) of data [size], size a power of two; butterflies from stride 1 upwards, then the
+// scale.
 void hadamard_transform(float* data, std::int64_t size);
 
 }  // namespace rotorquant

@@ -10,11 +10,15 @@ namespace {
 
 // Hamilton product.
 Quaternion multiply(const Quaternion& a, const Quaternion& b) {
-  return {a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3], a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
-          a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1], a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]};
+  return {a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
+          a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
+          a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1],
+          a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]};
 }
 
-Quaternion conjugate(const Quaternion& q) { return {q[0], -q[1], -q[2], -q[3]}; }
+Quaternion conjugate(const Quaternion& q) {
+  return {q[0], -q[1], -q[2], -q[3]};
+}
 
 Quaternion random_unit(RandomStream& stream) {
   Quaternion q{};
@@ -32,8 +36,8 @@ Quaternion random_unit(RandomStream& stream) {
 BlockRotation<4> quaternion_rotation(std::int64_t dim, Tail tail, const std::vector<Quaternion>& left,
                                      const std::optional<std::vector<Quaternion>>& right) {
   if (right && right->size() != left.size()) {
-    throw Error("quaternion rotation: " + std::to_string(right->size()) + " right quaternions; valid: as many as left, " +
-                std::to_string(left.size()));
+    throw Error("quaternion rotation: " + std::to_string(right->size()) +
+                " right quaternions; valid: as many as left, " + std::to_string(left.size()));
   }
   std::vector<BlockRotation<4>::Matrix> matrices;
   for (std::size_t g = 0; g < left.size(); ++g) {
@@ -49,7 +53,8 @@ BlockRotation<4> quaternion_rotation(std::int64_t dim, Tail tail, const std::vec
   return {dim, tail, matrices, static_cast<std::int64_t>(left.size()) * (right ? 6 : 3)};
 }
 
-BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, QuaternionMode mode, std::uint64_t seed) {
+BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, QuaternionMode mode,
+                                            std::uint64_t seed) {
   std::vector<Quaternion> left;
   std::vector<Quaternion> right;
   for (std::int64_t g = 0; g < rotated_block_count<4>(dim, tail); ++g) {

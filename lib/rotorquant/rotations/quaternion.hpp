@@ -1,5 +1,6 @@
 #pragma once
-// Unit quaternions on groups of four consecutive coordinates, known as IsoQuant. Coordinates are read as w x y z.
+// Unit quaternions on groups of four consecutive coordinates, known as IsoQuant. Coordinates are read as w x
+// y z.
 //   full: y = q_L v conj(q_R), any rotation of R^4;   fast: y = q_L v, an isoclinic one.
 #include <optional>
 #include <vector>
@@ -16,6 +17,7 @@ enum class QuaternionMode { full, fast };
 BlockRotation<4> quaternion_rotation(std::int64_t dim, Tail tail, const std::vector<Quaternion>& left,
                                      const std::optional<std::vector<Quaternion>>& right);
 // Quaternions uniform on the sphere S^3, one stream a group.
-BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, QuaternionMode mode, std::uint64_t seed);
+BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, QuaternionMode mode,
+                                            std::uint64_t seed);
 
 }  // namespace rotorquant

@@ -1,8 +1,9 @@
 #pragma once
 // The interface of every rotation: y = R x for each row, R with orthonormal columns.
 //
-// A rotation maps input_dim() coordinates to output_dim() >= input_dim(). The two differ only where a rotation pads
-// (rotor with Tail::pad); R is then an isometry and the transpose drops the padding: R^T R = 1 always.
+// A rotation maps input_dim() coordinates to output_dim() >= input_dim(). The two differ only where a
+// rotation pads (rotor with Tail::pad); R is then an isometry and the transpose drops the padding: R^T R = 1
+// always.
 #include <cstdint>
 
 #include "rotorquant/core/view.hpp"
@@ -15,11 +16,12 @@ class Rotation {
 
   virtual std::int64_t input_dim() const = 0;
   virtual std::int64_t output_dim() const { return input_dim(); }
-  // Floating-point numbers that a cache has to keep for this rotation (free parameters, counted once per model).
+  // Floating-point numbers that a cache has to keep for this rotation (free parameters, counted once per
+  // model).
   virtual std::int64_t stored_floats() const = 0;
 
-  // x [n, input_dim] -> y [n, output_dim]; x and y do not overlap. Runs on the calling thread: callers own the loop over
-  // vectors and pass blocks that stay in the cache.
+  // x [n, input_dim] -> y [n, output_dim]; x and y do not overlap. Runs on the calling thread: callers own
+  // the loop over vectors and pass blocks that stay in the cache.
   virtual void apply(HostView<const float> x, HostView<float> y) const = 0;
   // y [n, output_dim] -> x [n, input_dim].
   virtual void apply_transpose(HostView<const float> y, HostView<float> x) const = 0;

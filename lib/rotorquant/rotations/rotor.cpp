@@ -16,14 +16,16 @@ BlockRotation<3> rotor_rotation(std::int64_t dim, Tail tail, const std::vector<R
   for (const Rotor& rotor : rotors) {
     const Matrix3 exact = rotation_matrix(rotor);
     BlockRotation<3>::Matrix& rounded = matrices.emplace_back();
-    std::transform(exact.begin(), exact.end(), rounded.begin(), [](double v) { return static_cast<float>(v); });
+    std::transform(exact.begin(), exact.end(), rounded.begin(),
+                   [](double v) { return static_cast<float>(v); });
   }
   // A unit quaternion has three free numbers, a rotor in a plane one.
   const auto stored = 3 * static_cast<std::int64_t>(rotors.size()) - (ends_in_plane ? 2 : 0);
   return {dim, tail, matrices, stored};
 }
 
-BlockRotation<3> random_rotor_rotation(std::int64_t dim, Tail tail, RotorSampling sampling, std::uint64_t seed) {
+BlockRotation<3> random_rotor_rotation(std::int64_t dim, Tail tail, RotorSampling sampling,
+                                       std::uint64_t seed) {
   std::vector<Rotor> rotors;
   for (std::int64_t g = 0; g < rotated_block_count<3>(dim, tail); ++g) {
     const bool in_plane = tail == Tail::plane && 3 * g + 3 > dim;

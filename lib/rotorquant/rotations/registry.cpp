@@ -1,0 +1,46 @@
+#include "rotorquant/rotations/registry.hpp"
+
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/rotations/dense.hpp"
+#include "rotorquant/rotations/givens.hpp"
+#include "rotorquant/rotations/hadamard.hpp"
+#include "rotorquant/rotations/identity.hpp"
+#include "rotorquant/rotations/rotor.hpp"
+
+namespace rotorquant {
+
+const std::vector<RotationInfo>& rotation_registry() {
+  static const std::vector<RotationInfo> registry = {
+      {"identity", "1", "0", "0", "RTN after normalisation"},
+      {"givens", "2", "2 FMA", "d/2", "PlanarQuant"},
+      {"rotor", "3", "3 FMA", "d", "RotorQuant"},
+      {"quaternion", "4", "4 FMA", "3d/4 (fast), 3d/2 (full)", "IsoQuant"},
+      {"hadamard", "d", "log2 d adds", "d signs", "RHT, QuaRot"},
+      {"haar", "d", "d FMA", "d^2", "TurboQuant"},
+  };
+  return registry;
+}
+
+std::shared_ptr<const Rotation> make_rotation(const std::string& name, std::int64_t dim, std::uint64_t seed,
+                                              const RotationSettings& settings) {
+  if (dim < 1) throw Error("rotation '" + name + "': dim = " + std::to_string(dim) + "; valid: 1 or more");
+  if (name == "identity") return std::make_shared<IdentityRotation>(dim);
+  if (name == "givens") {
+    return std::make_shared<BlockRotation<2>>(random_givens_rotation(dim, settings.tail, seed));
+  }
+  if (name == "rotor") {
+    return std::make_shared<BlockRotation<3>>(
+        random_rotor_rotation(dim, settings.tail, settings.rotor_sampling, seed));
+  }
+  if (name == "quaternion") {
+    return std::make_shared<BlockRotation<4>>(
+        random_quaternion_rotation(dim, settings.tail, settings.quaternion_mode, seed));
+  }
+  if (name == "hadamard") return std::make_shared<HadamardRotation>(HadamardRotation::random(dim, seed));
+  if (name == "haar") return std::make_shared<DenseRotation>(DenseRotation::haar(dim, seed));
+  std::vector<std::string> known;
+  for (const RotationInfo& info : rotation_registry()) known.push_back(info.name);
+  throw UsageError("unknown rotation '" + name + "'" + nearest_hint(name, known));
+}
+
+}  // namespace rotorquant
