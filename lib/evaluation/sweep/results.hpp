@@ -1,8 +1,9 @@
 #pragma once
-// What a sweep measured: plain data, in a stable order, from which reports are aggregated and journals restored.
+// What a sweep measured: plain data, in a stable order, from which reports are aggregated and journals
+// restored.
 //
-// A setting is one quantizer at one bit width (a row of the report, once per dataset). A cell is one setting with one seed
-// on one (layer, KV head) of one dataset, averaged over the query heads of that KV head.
+// A setting is one quantizer at one bit width (a row of the report, once per dataset). A cell is one setting
+// with one seed on one (layer, KV head) of one dataset, averaged over the query heads of that KV head.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,18 +12,20 @@
 
 namespace rotorquant::evaluation {
 
-// Stored bits per vector by kind ("index", "norm", "sign", ...; see rotorquant::field_kind_name), in layout order.
+// Stored bits per vector by kind ("index", "norm", "sign", ...; see rotorquant::field_kind_name), in layout
+// order.
 using BitsByField = std::vector<std::pair<std::string, std::int64_t>>;
 
 struct StoredSize {
   BitsByField fields;
   std::int64_t bits_per_vector = 0;
-  double bits_per_value = 0.0;       // bits_per_vector / dim
-  std::int64_t model_floats = 0;     // parameters kept once per model (rotations, sketches)
+  double bits_per_value = 0.0;    // bits_per_vector / dim
+  std::int64_t model_floats = 0;  // parameters kept once per model (rotations, sketches)
 };
 
 struct Setting {
-  std::string label;   // as the user wrote it: "turboquant:rotation=hadamard", or "keys | values" where these differ
+  std::string
+      label;  // as the user wrote it: "turboquant:rotation=hadamard", or "keys | values" where these differ
   std::string keys;    // specification of the key quantizer
   std::string values;  // and of the value quantizer
   int bits = 0;        // 1..8
@@ -41,9 +44,9 @@ struct DatasetSummary {
   std::int64_t num_kv_heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
-  std::int64_t num_tokens = 0;   // keys per head
-  std::int64_t num_queries = 0;  // queries per head, 0 without queries
-  bool isotropic = false;        // the gate's verdict over all evaluated heads
+  std::int64_t num_tokens = 0;           // keys per head
+  std::int64_t num_queries = 0;          // queries per head, 0 without queries
+  bool isotropic = false;                // the gate's verdict over all evaluated heads
   double eigenvalue_spread_ratio = 0.0;  // mean over heads: data / matched random control (1 = isotropic)
   double kurtosis_ratio = 0.0;
 };
@@ -52,7 +55,7 @@ struct Cell {
   std::int64_t dataset = 0;  // index into SweepResult::datasets
   std::int64_t setting = 0;  // index into SweepResult::settings
   std::uint64_t seed = 0;
-  std::int64_t layer = 0;    // the model's own layer index
+  std::int64_t layer = 0;  // the model's own layer index
   std::int64_t kv_head = 0;
   std::vector<double> metrics;  // [metric_registry().size()], NaN where not available
   double encode_seconds = 0.0;  // keys and values

@@ -47,6 +47,10 @@ std::shared_ptr<const Quantizer> make_quantizer(const QuantizerSpec& spec, const
   const QuantizerInfo& info = find_quantizer(spec.name);
   const ParameterReader parameters(spec, info.parameters);
   dispatch_bits(request.bits, [](auto) {});
+  if (request.bits < info.min_bits) {
+    throw UsageError("quantizer '" + spec.name + "': bits = " + std::to_string(request.bits) +
+                     "; valid: " + std::to_string(info.min_bits) + " to 8");
+  }
   if (request.dim < 1) {
     throw Error("quantizer '" + spec.name + "': dim = " + std::to_string(request.dim) + "; valid: 1 or more");
   }

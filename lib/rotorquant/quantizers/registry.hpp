@@ -24,6 +24,7 @@ struct QuantizerInfo {
   std::vector<ParameterInfo> parameters;
   // The name of the quantizer for values when this one is named for keys and values alike.
   std::string value_name;
+  int min_bits = 1;  // fewest bits this quantizer can be built with
   std::function<std::shared_ptr<const Quantizer>(const ParameterReader&, const BuildRequest&)> build;
 };
 

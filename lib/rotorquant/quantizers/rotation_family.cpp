@@ -116,6 +116,7 @@ QuantizerInfo plain_quantizer(const std::string& name, const std::string& rotati
           source,
           family_parameters(rotations),
           name,
+          1,
           [name, rotations](const ParameterReader& parameters, const BuildRequest& request) {
             return build_codec(name, rotations, parameters, request, request.bits);
           }};
@@ -130,11 +131,9 @@ QuantizerInfo two_stage_quantizer(const std::string& name, const std::string& pl
       source,
       two_stage_parameters(rotations),
       plain_name,
+      2,
       [name, rotations](const ParameterReader& parameters, const BuildRequest& request) {
-        if (request.bits < 2) {
-          throw UsageError("quantizer '" + name +
-                           "': bits = 1; valid: 2 to 8 (one bit is the residual sketch, the others stage 1)");
-        }
+        // One of the bits is the sketch's.
         const std::int64_t given = parameters.integer("qjl_dim", 0, max_sketch_dim);
         const std::int64_t sketch_dim = given == 0 ? request.dim : given;
         return std::make_shared<ProdCodec>(
