@@ -24,9 +24,13 @@ if(ROTORQUANT_APP)
     URL_HASH SHA256=aac0ab42108131ac5d3344a9db0fdf25c4db652296641955720a4fbe52334e22
     FIND_PACKAGE_ARGS 2.1 CONFIG)
   FetchContent_MakeAvailable(nlohmann_json CLI11)
-  # HDF5 and OpenSSL are system libraries with their own release cycles: installed, never downloaded.
-  find_package(HDF5 REQUIRED COMPONENTS C)
+  # OpenSSL and HDF5 are system libraries with their own release cycles: installed, never downloaded.
   find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+endif()
+
+if(ROTORQUANT_APP OR ROTORQUANT_TESTS)
+  enable_language(C)  # CMake's search for HDF5 compiles a C file
+  find_package(HDF5 REQUIRED COMPONENTS C)
 endif()
 
 if(ROTORQUANT_TESTS)
