@@ -100,9 +100,4 @@ void Journal::append(const Cell& cell) {
   }
 }
 
-void Journal::discard() {
-  file_.reset();
-  std::filesystem::remove(path_);
-}
-
 }  // namespace rotorquant::evaluation

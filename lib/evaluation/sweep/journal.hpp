@@ -22,8 +22,6 @@ class Journal {
   const std::vector<Cell>& restored() const { return restored_; }
   // Writes one finished cell. Not thread-safe.
   void append(const Cell& cell);
-  // Removes the file: the report is complete.
-  void discard();
 
  private:
   struct Close {

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "evaluation/sweep/ranges.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
@@ -90,6 +92,15 @@ std::vector<Pairing> pairings(const SweepRequest& request) {
   return pairs;
 }
 
+// What decides a codec but its rotation: the number of stages and every parameter that is not a rotation's.
+std::pair<bool, std::map<std::string, std::string>> codec_of(const std::string& text) {
+  const QuantizerSpec spec = QuantizerSpec::parse(text);
+  std::map<std::string, std::string> parameters = spec.parameters;
+  for (const char* key : {"rotation", "tail", "mode", "rotor_sampling", "layers", "cascade_rotors"})
+    parameters.erase(key);
+  return {find_quantizer(spec.name).value_name == spec.name, parameters};
+}
+
 // Why this specification cannot have this width, or "".
 std::string width_refusal(const QuantizerSpec& spec, int bits) {
   const int least = find_quantizer(spec.name).min_bits;
@@ -136,6 +147,11 @@ QuantizerPair build_pair(const Setting& setting, std::uint64_t seed, std::int64_
                          std::int64_t value_dim) {
   return {build(setting.keys, setting.bits, seed, head_dim),
           build(setting.values, setting.bits, seed + value_seed_offset, value_dim)};
+}
+
+bool differ_in_rotation_alone(const Setting& a, const Setting& b) {
+  return a.key_size.fields == b.key_size.fields && a.value_size.fields == b.value_size.fields &&
+         codec_of(a.keys) == codec_of(b.keys) && codec_of(a.values) == codec_of(b.values);
 }
 
 }  // namespace rotorquant::evaluation

@@ -29,4 +29,8 @@ SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, 
 QuantizerPair build_pair(const Setting& setting, std::uint64_t seed, std::int64_t head_dim,
                          std::int64_t value_dim);
 
+// Whether two settings store the same fields by the same codec and differ in their rotation alone, so that
+// isotropic data cannot tell them apart.
+bool differ_in_rotation_alone(const Setting& a, const Setting& b);
+
 }  // namespace rotorquant::evaluation

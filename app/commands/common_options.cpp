@@ -1,0 +1,55 @@
+#include <fmt/format.h>
+
+#include "commands/command.hpp"
+#include "evaluation/sweep/ranges.hpp"
+#include "rotorquant/core/device.hpp"
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/core/parallel.hpp"
+
+namespace rotorquant::app {
+namespace {
+
+constexpr int most_threads = 4096;
+
+}  // namespace
+
+void CommonOptions::add_execution(CLI::App& command) {
+  command.add_option("--device", device, "Where to compute: cpu, cuda or cuda:INDEX")->capture_default_str();
+  command.add_option("--threads", threads, "CPU threads; 0 for all")->check(CLI::Range(0, most_threads));
+}
+
+void CommonOptions::add_selection(CLI::App& command) {
+  command.add_option("--layers", layers, "Only these layers, such as 0,5-9");
+  command.add_option("--heads", heads, "Only these KV heads, such as 0-2");
+  command.add_option("--max-tokens", max_tokens, "Only the first N tokens; 0 for all")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void CommonOptions::add_output(CLI::App& command, const std::string& output_help) {
+  command.add_option("-o,--output", output, output_help)->type_name("FILE");
+  command.add_flag("--quiet", quiet, "No progress and no tables");
+  command.add_flag("--json", json, "Write the result to standard output as JSON");
+}
+
+int CommonOptions::thread_count() const {
+  return threads == 0 ? available_threads() : threads;
+}
+
+void check_device(const std::string& device) {
+  if (device == "cpu") return;
+  std::int64_t index = 0;
+  if (device.starts_with("cuda:")) {
+    index = evaluation::parse_ranges(device.substr(5), "device cuda", 0, 1023).front();
+  } else if (device != "cuda") {
+    throw UsageError(fmt::format("device '{}'; valid: cpu, cuda or cuda:INDEX", device));
+  }
+  if (!built_with_cuda())
+    throw Error(fmt::format("device {}: this build has no CUDA; valid: --device cpu", device));
+  const std::vector<GpuInfo> gpus = available_gpus();
+  if (index >= static_cast<std::int64_t>(gpus.size())) {
+    throw Error(fmt::format("device {}: {} GPUs found; valid: --device cpu{}", device, gpus.size(),
+                            gpus.empty() ? "" : fmt::format(", cuda:0 to cuda:{}", gpus.size() - 1)));
+  }
+}
+
+}  // namespace rotorquant::app

@@ -1,0 +1,305 @@
+#include "evaluation/sweep/sweep.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "evaluation/metrics/attention.hpp"
+#include "evaluation/statistics/isotropy.hpp"
+#include "evaluation/sweep/journal.hpp"
+#include "evaluation/sweep/progress.hpp"
+#include "evaluation/sweep/settings.hpp"
+#include "evaluation/sweep/stop_signal.hpp"
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/core/parallel.hpp"
+#include "rotorquant/version.hpp"
+
+namespace rotorquant::evaluation {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Of `present`, those asked for; one that is not there is a UsageError.
+std::vector<std::int64_t> select(const std::vector<std::int64_t>& present,
+                                 const std::optional<std::vector<std::int64_t>>& wanted,
+                                 const std::string& what, const std::string& path) {
+  if (!wanted) return present;
+  for (const std::int64_t index : *wanted) {
+    if (std::find(present.begin(), present.end(), index) == present.end()) {
+      throw UsageError(
+          fmt::format("{} {}: not in {}; valid: {}", what, index, path, fmt::join(present, ", ")));
+    }
+  }
+  std::vector<std::int64_t> chosen = *wanted;
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
+std::vector<std::int64_t> iota(std::int64_t count) {
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t i = 0; i < count; ++i) numbers.push_back(i);
+  return numbers;
+}
+
+// One KV head of a dump, in memory.
+struct Head {
+  std::vector<float> keys;                  // [T, head_dim]
+  std::vector<float> values;                // [T, value_dim]
+  std::vector<std::vector<float>> queries;  // per query head of the group: [T_q, head_dim]
+};
+
+Head read_head(const Dump& dump, std::int64_t layer, std::int64_t kv_head) {
+  Head head{dump.read_key(layer, kv_head), dump.read_value(layer, kv_head), {}};
+  if (dump.info().num_queries == 0) return head;
+  const std::int64_t group = dump.info().num_query_heads / dump.info().num_kv_heads;
+  for (std::int64_t q = kv_head * group; q < (kv_head + 1) * group; ++q) {
+    head.queries.push_back(dump.read_query(layer, q));
+  }
+  return head;
+}
+
+HeadTensors tensors_of(const Dump& dump, const Head& head, std::int64_t min_context) {
+  const DumpInfo& info = dump.info();
+  HeadTensors tensors;
+  tensors.keys = {head.keys.data(), info.num_tokens, info.head_dim};
+  tensors.values = {head.values.data(), info.num_tokens, info.value_dim};
+  for (const std::vector<float>& queries : head.queries) {
+    tensors.queries.emplace_back(queries.data(), info.num_queries, info.head_dim);
+  }
+  if (!head.queries.empty()) tensors.query_positions = dump.query_positions();
+  tensors.softmax_scale = info.softmax_scale;
+  tensors.causal = info.causal;
+  tensors.min_context = min_context;
+  return tensors;
+}
+
+struct Reconstruction {
+  std::vector<float> data;
+  double encode_seconds = 0.0;
+  double decode_seconds = 0.0;
+};
+
+Reconstruction reconstruct(const Quantizer& quantizer, HostView<const float> x) {
+  Reconstruction out;
+  out.data.resize(static_cast<std::size_t>(x.size()));
+  CodeBuffer codes(quantizer.layout(), x.rows);
+  const Clock::time_point start = Clock::now();
+  quantizer.encode({}, x, codes.view());
+  out.encode_seconds = seconds_since(start);
+  const Clock::time_point encoded = Clock::now();
+  quantizer.decode({}, std::as_const(codes).view(), {out.data.data(), x.rows, x.cols});
+  out.decode_seconds = seconds_since(encoded);
+  return out;
+}
+
+// Everything of one dump that does not depend on the head.
+struct DumpPlan {
+  const Dump* dump = nullptr;
+  std::vector<std::int64_t> layers;
+  std::vector<std::int64_t> heads;
+};
+
+using CellKey = std::tuple<std::int64_t, std::int64_t, std::uint64_t, std::int64_t, std::int64_t>;
+
+CellKey key_of(const Cell& cell) {
+  return {cell.dataset, cell.setting, cell.seed, cell.layer, cell.kv_head};
+}
+
+// What the cells depend on. The journal of one identity cannot be continued under another.
+std::string identity(const SweepRequest& request, const SweepResult& result) {
+  nlohmann::ordered_json header;
+  header["journal"] = "rotorquant-journal/1";
+  header["version"] = version;
+  header["request"] = to_json(request);
+  for (const DatasetSummary& dataset : result.datasets) header["data"].push_back(dataset.sha256);
+  return header.dump();
+}
+
+class Sweep {
+ public:
+  Sweep(const SweepRequest& request, const std::vector<Dump>& dumps, const SweepExecution& execution)
+      : request_(request), execution_(execution), context_{execution.threads} {
+    for (const Dump& dump : dumps) {
+      plans_.push_back({&dump, select(dump.info().layers, request.layers, "layer", dump.path()),
+                        select(iota(dump.info().num_kv_heads), request.heads, "KV head", dump.path())});
+    }
+    check_dims(dumps);
+    for (const std::int64_t seed : request.seeds) result_.seeds.push_back(static_cast<std::uint64_t>(seed));
+    const DumpInfo& info = dumps.front().info();
+    SettingList list = expand_settings(request, info.head_dim, info.value_dim);
+    result_.settings = std::move(list.settings);
+    result_.skipped = std::move(list.skipped);
+    for (const DumpPlan& plan : plans_) describe(plan);
+    build_quantizers(info.head_dim, info.value_dim);
+  }
+
+  SweepResult run() {
+    const Clock::time_point start = Clock::now();
+    if (!execution_.journal_path.empty()) {
+      journal_.emplace(execution_.journal_path, identity(request_, result_), execution_.resume);
+      for (const Cell& cell : journal_->restored()) finished_.insert_or_assign(key_of(cell), cell);
+    }
+    std::int64_t total = 0;
+    for (const DumpPlan& plan : plans_) {
+      total += static_cast<std::int64_t>(plan.layers.size() * plan.heads.size() * pairs_.size());
+    }
+    Progress progress("sweep", total, static_cast<std::int64_t>(finished_.size()), execution_.quiet);
+    progress_ = &progress;
+    for (std::size_t d = 0; d < plans_.size(); ++d) {
+      for (const std::int64_t layer : plans_[d].layers) {
+        for (const std::int64_t kv_head : plans_[d].heads)
+          run_head(static_cast<std::int64_t>(d), layer, kv_head);
+      }
+    }
+    // Keys are ordered as results are: dataset, setting, seed, layer, head.
+    for (auto& [key, cell] : finished_) result_.cells.push_back(std::move(cell));
+    result_.seconds = seconds_since(start);
+    return std::move(result_);
+  }
+
+ private:
+  void check_dims(const std::vector<Dump>& dumps) const {
+    for (const Dump& dump : dumps) {
+      const DumpInfo& first = dumps.front().info();
+      const DumpInfo& info = dump.info();
+      if (info.head_dim == first.head_dim && info.value_dim == first.value_dim) continue;
+      throw Error(fmt::format(
+          "{}: head_dim {} and value_dim {} differ from {} and {} of {}; valid: dumps of equal dims in one "
+          "sweep",
+          dump.path(), info.head_dim, info.value_dim, first.head_dim, first.value_dim, dumps.front().path()));
+    }
+  }
+
+  void describe(const DumpPlan& plan) {
+    const DumpInfo& info = plan.dump->info();
+    DatasetSummary summary;
+    summary.path = plan.dump->path();
+    summary.sha256 = plan.dump->sha256();
+    summary.model = info.model;
+    summary.source = info.source;
+    summary.layers = plan.layers;
+    summary.num_query_heads = info.num_query_heads;
+    summary.num_kv_heads = info.num_kv_heads;
+    summary.head_dim = info.head_dim;
+    summary.value_dim = info.value_dim;
+    summary.num_tokens = info.num_tokens;
+    summary.num_queries = info.num_queries;
+    const auto num_heads = static_cast<std::int64_t>(plan.heads.size());
+    std::vector<IsotropyReport> reports(plan.layers.size() * plan.heads.size());
+    parallel_for(context_, static_cast<std::int64_t>(reports.size()), [&](std::int64_t i) {
+      const std::int64_t layer = plan.layers[static_cast<std::size_t>(i / num_heads)];
+      const std::int64_t head = plan.heads[static_cast<std::size_t>(i % num_heads)];
+      const std::vector<float> keys = plan.dump->read_key(layer, head);
+      reports[static_cast<std::size_t>(i)] =
+          measure_isotropy({keys.data(), info.num_tokens, info.head_dim}, 0);
+    });
+    const IsotropyReport pooled = pool_isotropy(reports);
+    summary.isotropic = pooled.isotropic;
+    summary.eigenvalue_spread_ratio = pooled.eigenvalue_spread_ratio;
+    summary.kurtosis_ratio = pooled.kurtosis_ratio;
+    result_.datasets.push_back(std::move(summary));
+    if (info.num_queries == 0) {
+      result_.skipped.push_back(
+          {fmt::format("attention metrics of {}", plan.dump->path()), info.no_queries_reason});
+    }
+  }
+
+  // Quantizers are the same for every head: built once for each setting and seed.
+  void build_quantizers(std::int64_t head_dim, std::int64_t value_dim) {
+    const auto num_seeds = static_cast<std::int64_t>(result_.seeds.size());
+    pairs_.resize(result_.settings.size() * result_.seeds.size());
+    parallel_for(context_, static_cast<std::int64_t>(pairs_.size()), [&](std::int64_t i) {
+      const Setting& setting = result_.settings[static_cast<std::size_t>(i / num_seeds)];
+      const std::uint64_t seed = result_.seeds[static_cast<std::size_t>(i % num_seeds)];
+      pairs_[static_cast<std::size_t>(i)] = build_pair(setting, seed, head_dim, value_dim);
+    });
+  }
+
+  void run_head(std::int64_t dataset, std::int64_t layer, std::int64_t kv_head) {
+    std::vector<Cell> pending;
+    std::vector<const QuantizerPair*> quantizers;
+    for (std::size_t i = 0; i < pairs_.size(); ++i) {
+      Cell cell;
+      cell.dataset = dataset;
+      cell.setting = static_cast<std::int64_t>(i / result_.seeds.size());
+      cell.seed = result_.seeds[i % result_.seeds.size()];
+      cell.layer = layer;
+      cell.kv_head = kv_head;
+      if (finished_.contains(key_of(cell))) continue;
+      pending.push_back(std::move(cell));
+      quantizers.push_back(&pairs_[i]);
+    }
+    if (pending.empty()) return;
+    const Dump& dump = *plans_[static_cast<std::size_t>(dataset)].dump;
+    const Head head = read_head(dump, layer, kv_head);
+    const HeadTensors tensors = tensors_of(dump, head, request_.min_context);
+    const AttentionReference reference(tensors);
+    parallel_for(context_, static_cast<std::int64_t>(pending.size()), [&](std::int64_t i) {
+      if (stop_.requested()) throw Error(interruption());
+      Cell& cell = pending[static_cast<std::size_t>(i)];
+      evaluate(reference, tensors, *quantizers[static_cast<std::size_t>(i)], dump.path(), cell);
+      const std::scoped_lock lock(mutex_);
+      if (journal_) journal_->append(cell);
+      finished_.emplace(key_of(cell), cell);
+      progress_->advance();
+    });
+  }
+
+  void evaluate(const AttentionReference& reference, const HeadTensors& tensors, const QuantizerPair& pair,
+                const std::string& path, Cell& cell) const {
+    const char* tensor = "key";
+    try {
+      const Reconstruction keys = reconstruct(*pair.keys, tensors.keys);
+      tensor = "value";
+      const Reconstruction values = reconstruct(*pair.values, tensors.values);
+      thread_local AttentionWorkspace workspace;
+      cell.metrics = evaluate_cell(reference, {keys.data.data(), tensors.keys.rows, tensors.keys.cols},
+                                   {values.data.data(), tensors.values.rows, tensors.values.cols}, workspace);
+      cell.encode_seconds = keys.encode_seconds + values.encode_seconds;
+      cell.decode_seconds = keys.decode_seconds + values.decode_seconds;
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: layers/{:03}/{} of KV head {}: {}", path, cell.layer, tensor, cell.kv_head,
+                              error.what()));
+    }
+  }
+
+  std::string interruption() const {
+    if (execution_.journal_path.empty()) return "interrupted; nothing was written";
+    return fmt::format("interrupted; finished cells are kept in {}: continue with --resume",
+                       execution_.journal_path);
+  }
+
+  const SweepRequest& request_;
+  const SweepExecution& execution_;
+  Context context_;
+  std::vector<DumpPlan> plans_;
+  std::vector<QuantizerPair> pairs_;  // [settings][seeds]
+  SweepResult result_;
+  std::map<CellKey, Cell> finished_;
+  std::optional<Journal> journal_;
+  Progress* progress_ = nullptr;
+  std::mutex mutex_;  // guards finished_, journal_ and progress_ while a head runs
+  StopSignal stop_;
+};
+
+}  // namespace
+
+SweepResult run_sweep(const SweepRequest& request, const std::vector<Dump>& dumps,
+                      const SweepExecution& execution) {
+  return Sweep(request, dumps, execution).run();
+}
+
+void discard_journal(const SweepExecution& execution) {
+  if (!execution.journal_path.empty()) std::filesystem::remove(execution.journal_path);
+}
+
+}  // namespace rotorquant::evaluation

@@ -1,0 +1,155 @@
+#include "rotorquant/rotations/cascade.hpp"
+
+#include <cmath>
+#include <numbers>
+#include <numeric>
+#include <utility>
+
+#include "rotorquant/clifford/rotor.hpp"
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/core/random.hpp"
+#include "rotorquant/rotations/cascade_shuffle.hpp"
+
+namespace rotorquant {
+namespace {
+
+// Vectors that go through the layers together, coordinate by coordinate: one 512-bit register of floats.
+constexpr int vector_lanes = 16;
+constexpr float two_thirds = 2.0F / 3.0F;
+
+// The signs of the four flat rotors: 1, i, j and k flip none or two coordinates before the half-turn.
+constexpr float flat_signs[4][3] = {{1, 1, 1}, {1, -1, -1}, {-1, 1, -1}, {-1, -1, 1}};
+
+}  // namespace
+
+std::int64_t default_cascade_layers(std::int64_t dim) {
+  std::int64_t layers = 1;
+  for (std::int64_t reach = 1; reach < dim; reach *= 3) ++layers;
+  return layers;
+}
+
+CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeRotors rotors,
+                                 std::uint64_t seed)
+    : dim_(dim), rotors_(rotors) {
+  if (dim < 1 || layers < 1) {
+    throw Error("cascade rotation: dim " + std::to_string(dim) + ", layers " + std::to_string(layers) +
+                "; valid: 1 or more of each");
+  }
+  std::vector<std::int32_t> order(static_cast<std::size_t>(dim));
+  std::iota(order.begin(), order.end(), 0);
+  const std::vector<std::int32_t> shuffle = cascade_shuffle(dim, layers);
+  std::int64_t rotor_count = 0, plane_count = 0;
+  for (std::int64_t l = 0; l < layers; ++l) {
+    RandomStream stream(seed, Purpose::cascade, static_cast<std::uint32_t>(l));
+    Layer& layer = layers_.emplace_back();
+    std::size_t i = 0;
+    for (; i + 3 <= order.size(); i += 3) {
+      Triple triple{order[i], order[i + 1], order[i + 2], {}, {}};
+      if (rotors == CascadeRotors::flat) {
+        const auto choice = static_cast<std::size_t>(stream.integer(4));
+        for (std::size_t c = 0; c < 3; ++c) triple.signs[c] = flat_signs[choice][c];
+      } else {
+        double quaternion[4];
+        double norm_sq = 0.0;
+        for (double& component : quaternion) {
+          component = stream.normal();
+          norm_sq += component * component;
+        }
+        const double norm = std::sqrt(norm_sq);
+        const Matrix3 matrix = rotation_matrix(
+            {quaternion[0] / norm, quaternion[1] / norm, quaternion[2] / norm, quaternion[3] / norm});
+        for (std::size_t c = 0; c < 9; ++c) triple.matrix[c] = static_cast<float>(matrix[c]);
+      }
+      layer.triples.push_back(triple);
+    }
+    if (order.size() - i == 2) {
+      const double turn = rotors == CascadeRotors::flat
+                              ? (2.0 * static_cast<double>(stream.integer(4)) + 1.0) / 8.0
+                              : stream.uniform();
+      const double angle = 2.0 * std::numbers::pi * turn;
+      layer.planes.push_back(
+          {order[i], order[i + 1], static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))});
+    }
+    rotor_count += static_cast<std::int64_t>(layer.triples.size());
+    plane_count += static_cast<std::int64_t>(layer.planes.size());
+    std::vector<std::int32_t> next;
+    for (const std::int32_t place : shuffle) next.push_back(order[static_cast<std::size_t>(place)]);
+    order = std::move(next);
+  }
+  stored_floats_ = rotors == CascadeRotors::flat ? (2 * (rotor_count + plane_count) + 31) / 32
+                                                 : 3 * rotor_count + plane_count;
+}
+
+// block [dim, lanes]: `lanes` vectors, coordinate by coordinate.
+template <int lanes>
+void CascadeRotation::run(float* block, bool transpose) const {
+  for (std::size_t step = 0; step < layers_.size(); ++step) {
+    const Layer& layer = layers_[transpose ? layers_.size() - 1 - step : step];
+    for (const Triple& triple : layer.triples) {
+      float* a = block + triple.a * lanes;
+      float* b = block + triple.b * lanes;
+      float* c = block + triple.c * lanes;
+      if (rotors_ == CascadeRotors::flat) {
+        const float* s = triple.signs;
+        // The half-turn is symmetric and its own inverse, so that the transpose flips the signs after it.
+        const float before[3] = {transpose ? 1.0F : s[0], transpose ? 1.0F : s[1], transpose ? 1.0F : s[2]};
+        const float after[3] = {transpose ? s[0] : 1.0F, transpose ? s[1] : 1.0F, transpose ? s[2] : 1.0F};
+        for (int v = 0; v < lanes; ++v) {
+          const float x = before[0] * a[v], y = before[1] * b[v], z = before[2] * c[v];
+          const float mean = two_thirds * ((x + y) + z);
+          a[v] = after[0] * (mean - x);
+          b[v] = after[1] * (mean - y);
+          c[v] = after[2] * (mean - z);
+        }
+      } else {
+        float m[9];
+        for (int i = 0; i < 3; ++i) {
+          for (int j = 0; j < 3; ++j)
+            m[3 * i + j] = transpose ? triple.matrix[3 * j + i] : triple.matrix[3 * i + j];
+        }
+        for (int v = 0; v < lanes; ++v) {
+          const float x = a[v], y = b[v], z = c[v];
+          a[v] = m[0] * x + m[1] * y + m[2] * z;
+          b[v] = m[3] * x + m[4] * y + m[5] * z;
+          c[v] = m[6] * x + m[7] * y + m[8] * z;
+        }
+      }
+    }
+    for (const Plane& plane : layer.planes) {
+      float* a = block + plane.a * lanes;
+      float* b = block + plane.b * lanes;
+      const float sine = transpose ? -plane.sine : plane.sine;
+      for (int v = 0; v < lanes; ++v) {
+        const float x = a[v], y = b[v];
+        a[v] = plane.cosine * x - sine * y;
+        b[v] = sine * x + plane.cosine * y;
+      }
+    }
+  }
+}
+
+void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bool transpose) const {
+  std::vector<float> block(static_cast<std::size_t>(dim_ * vector_lanes));
+  for (std::int64_t begin = 0; begin < in.rows; begin += vector_lanes) {
+    const std::int64_t count = in.rows - begin < vector_lanes ? in.rows - begin : vector_lanes;
+    for (std::int64_t v = 0; v < count; ++v) {
+      const float* row = in.row(begin + v);
+      for (std::int64_t i = 0; i < dim_; ++i) block[static_cast<std::size_t>(i * vector_lanes + v)] = row[i];
+    }
+    run<vector_lanes>(block.data(), transpose);
+    for (std::int64_t v = 0; v < count; ++v) {
+      float* row = out.row(begin + v);
+      for (std::int64_t i = 0; i < dim_; ++i) row[i] = block[static_cast<std::size_t>(i * vector_lanes + v)];
+    }
+  }
+}
+
+void CascadeRotation::apply(HostView<const float> x, HostView<float> y) const {
+  run_rows(x, y, false);
+}
+
+void CascadeRotation::apply_transpose(HostView<const float> y, HostView<float> x) const {
+  run_rows(y, x, true);
+}
+
+}  // namespace rotorquant

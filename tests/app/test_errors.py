@@ -1,0 +1,92 @@
+"""Bad input: one line that says what, where and what would be valid, and the documented exit code."""
+
+import unittest
+
+import h5py
+import numpy
+
+from tool import SMALL, ToolTest
+
+FAILED = 1
+USAGE = 2
+
+
+class Errors(ToolTest):
+    def test_usage(self):
+        sweep = ["sweep", SMALL, "-o", self.folder / "r.json", "--quantizers"]
+        cases = [
+            (["sweep", SMALL, "--nonsense"], ["--nonsense"]),
+            ([], []),
+            (["swep"], ["swep"]),
+            ([*sweep, "rotorqant"], ["rotorqant", "did you mean 'rotorquant'"]),
+            ([*sweep, "turboquant:rotaton=haar"], ["rotaton", "did you mean 'rotation'"]),
+            ([*sweep, "turboquant:rotation=rotor"], ["rotation", "haar|hadamard"]),
+            ([*sweep, "turboquant:rotation"], ["key=value"]),
+            ([*sweep, "turboquant", "--bits", "0"], ["bits", "0", "1 to 8"]),
+            ([*sweep, "turboquant", "--bits", "9"], ["bits", "9", "1 to 8"]),
+            ([*sweep, "turboquant", "--bits", "two"], ["bits", "two"]),
+            ([*sweep, "turboquant", "--seeds", "5-2"], ["seeds", "5-2"]),
+            ([*sweep, "turboquant", "--layers", "6"], ["layer 6", "5, 17, 29"]),
+            ([*sweep, "turboquant", "--heads", "3"], ["head 3", "0, 1, 2"]),
+            ([*sweep, "turboquant", "--metrics", "attention/kk"], ["attention/kk", "attention/kl"]),
+            ([*sweep, "turboquant,turboquant"], ["twice"]),
+            ([*sweep, "turboquant-prod", "--bits", "1"], ["at least 2 bits"]),
+            ([*sweep, "turboquant", "--baseline", "rotorquant"], ["baseline", "rotorquant"]),
+            ([*sweep, "turboquant", "--device", "tpu"], ["tpu", "cpu"]),
+            (["sweep", SMALL, "--keys", "turboquant"], ["keys and values"]),
+            (["sweep", SMALL], ["no quantizers"]),
+            (["compare", SMALL, "--candidate", "turboquant"], ["is the baseline"]),
+            (["list", "colours"], ["colours", "quantizers"]),
+        ]
+        for arguments, names in cases:
+            with self.subTest(arguments=arguments):
+                self.fail_with(USAGE, *arguments, names=names)
+                self.assertFalse((self.folder / "r.json").exists())
+
+    def test_configs(self):
+        cases = [
+            ('{"quantisers": ["turboquant"]}', USAGE, ["quantisers", "did you mean 'quantizers'"]),
+            ('{"bits": [3, 9]}', USAGE, ["bits", "9"]),
+            ('{"bits": "three"}', USAGE, ["bits", "three"]),
+            ('{"seeds": [1.5]}', USAGE, ["seeds", "1.5"]),
+            ('{"metrics": ["key/nsme"]}', USAGE, ["key/nsme", "key/nmse"]),
+            ('{"quantizers": 3}', USAGE, ["quantizers", "list of quantizers"]),
+            ('{"quantizers": ["turboquant"]', FAILED, ["not valid JSON"]),
+            ("[]", FAILED, ["not a JSON object"]),
+        ]
+        for text, code, names in cases:
+            with self.subTest(config=text):
+                config = self.folder / "config.json"
+                config.write_text(text)
+                self.fail_with(code, "sweep", SMALL, "--config", config, names=[str(config), *names])
+        self.fail_with(FAILED, "sweep", SMALL, "--config", self.folder / "none.json", names=["none.json"])
+
+    def test_files(self):
+        sweep = ["--quantizers", "turboquant", "--seeds", "0", "--bits", "3"]
+        text = self.folder / "text.h5"
+        text.write_text("not HDF5")
+        cut = self.folder / "cut.h5"
+        cut.write_bytes(SMALL.read_bytes()[:100_000])
+        empty = self.folder / "empty.h5"
+        empty.write_bytes(b"")
+        for path in (self.folder / "none.h5", text, cut, empty, self.folder):
+            with self.subTest(path=path):
+                self.fail_with(FAILED, "sweep", path, *sweep, names=[str(path)])
+        for output in (self.folder / "no" / "such" / "folder" / "r.json", "/proc/r.json"):
+            with self.subTest(output=output):
+                self.fail_with(FAILED, "sweep", SMALL, *sweep, "-o", output, "--quiet", names=[str(output)])
+
+    def test_a_value_that_is_not_finite_is_named(self):
+        for tensor, value in (("key", numpy.nan), ("value", numpy.inf), ("query", -numpy.inf)):
+            with self.subTest(tensor=tensor):
+                path = self.folder / f"{tensor}.h5"
+                path.write_bytes(SMALL.read_bytes())
+                with h5py.File(path, "r+") as file:
+                    file[f"layers/017/{tensor}"][2, 11, 7] = value
+                process = self.fail_with(FAILED, "sweep", path, "--quantizers", "turboquant", "--bits", "3", "--quiet",
+                                         names=["layers/017", tensor, "11", "7", "2"])
+                self.assertNotIn("Traceback", process.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
