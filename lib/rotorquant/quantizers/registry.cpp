@@ -5,6 +5,7 @@
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/rotation_family.hpp"
+#include "rotorquant/quantizers/trivector_codec.hpp"
 
 namespace rotorquant {
 
@@ -17,10 +18,11 @@ const std::vector<QuantizerInfo>& quantizer_registry() {
     return std::vector<QuantizerInfo>{
         plain_quantizer("identity", "identity", "no rotation: round to nearest after normalisation", "RTN"),
         plain_quantizer("planarquant", "givens", "plane rotations of coordinate pairs", "PlanarQuant"),
-        plain_quantizer("rotorquant", "rotor", "rotors on groups of three coordinates", rotorquant_source),
-        two_stage_quantizer("rotorquant-prod", "rotorquant", "rotor",
+        plain_quantizer("rotorquant", "rotor|cascade", "rotors on groups of three coordinates", rotorquant_source),
+        two_stage_quantizer("rotorquant-prod", "rotorquant", "rotor|cascade",
                             "rotorquant at b-1 bits and a 1-bit residual sketch",
                             rotorquant_source + qjl_source),
+        trivector_quantizer(),
         plain_quantizer("isoquant", "quaternion", "unit quaternions on groups of four coordinates",
                         "IsoQuant"),
         plain_quantizer("turboquant", "haar|hadamard", "one dense random rotation", turboquant_source),

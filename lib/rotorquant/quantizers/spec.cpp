@@ -52,7 +52,7 @@ ParameterReader::ParameterReader(const QuantizerSpec& spec, const std::vector<Pa
     std::string list;
     for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
     throw UsageError("quantizer '" + spec.name + "' has no parameter '" + key + "'" +
-                     nearest_hint(key, known) + "; valid: " + list);
+                     nearest_hint(key, known) + "; valid: " + (list.empty() ? "none" : list));
   }
 }
 
