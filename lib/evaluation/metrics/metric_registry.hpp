@@ -1,5 +1,6 @@
 #pragma once
 // The metrics of a cell: their tags as reports show them, their order, and which way is better.
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,29 @@ struct MetricInfo {
   bool needs_queries;
 };
 
-// In report order: key/mse key/nmse key/cosine value/mse value/nmse value/cosine ip/bias ip/slope ip/rmse ip/correlation
-// score/rmse attention/kl attention/top1 attention/top8 output/nmse output/nmse_keys_only output/nmse_values_only.
+// Positions in the registry and in Cell::metrics.
+enum class Metric : std::size_t {
+  key_mse,
+  key_nmse,
+  key_cosine,
+  value_mse,
+  value_nmse,
+  value_cosine,
+  ip_bias,
+  ip_slope,
+  ip_rmse,
+  ip_correlation,
+  score_rmse,
+  attention_kl,
+  attention_top1,
+  attention_top8,
+  output_nmse,
+  output_nmse_keys_only,
+  output_nmse_values_only,
+  count,
+};
+
+// In report order, that of Metric.
 const std::vector<MetricInfo>& metric_registry();
 
 // Position of `tag`; an unknown tag is a UsageError that names the nearest known one.

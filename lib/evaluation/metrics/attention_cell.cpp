@@ -1,0 +1,208 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "evaluation/metrics/attention.hpp"
+#include "evaluation/metrics/lanes.hpp"
+#include "evaluation/metrics/metric_registry.hpp"
+#include "evaluation/metrics/reconstruction_error.hpp"
+#include "evaluation/metrics/softmax_row.hpp"
+#include "rotorquant/core/error.hpp"
+
+namespace rotorquant::evaluation {
+namespace {
+
+constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
+// Numbers that differ from their mean by less than this share of it are equal but for the rounding of their
+// products.
+constexpr double constant_deviation = 1e-12;
+// The spread of the estimates is a sum of terms that may cancel; below this share of them only their rounding
+// is left.
+constexpr double cancelled_spread = 1e-13;
+
+// Sums over one row's visible keys, with t = ⟨q,k⟩ and e = ⟨q,k̂⟩ - t.
+struct RowSums {
+  double error = 0.0;           // Σ e
+  double squared_error = 0.0;   // Σ e²
+  double error_truth = 0.0;     // Σ e (t - mean of t)
+  double expected_error = 0.0;  // Σ p e
+};
+
+// estimates, products and probabilities are 0 from the last visible key to the next multiple of lane_count.
+RowSums row_sums(const double* estimates, const double* products, const double* probabilities,
+                 std::int64_t visible, double truth_mean) {
+  Lanes sums[4] = {};
+  for (std::int64_t j = 0; j < visible; j += lane_count) {
+    Lanes estimate;
+    Lanes truth;
+    Lanes probability;
+    std::memcpy(&estimate, estimates + j, sizeof(estimate));
+    std::memcpy(&truth, products + j, sizeof(truth));
+    std::memcpy(&probability, probabilities + j, sizeof(probability));
+    const Lanes error = estimate - truth;
+    sums[0] += error;
+    sums[1] += error * error;
+    sums[2] += error * (truth - truth_mean);
+    sums[3] += probability * error;
+  }
+  RowSums total;
+  for (std::int64_t lane = 0; lane < lane_count; ++lane) {
+    total.error += sums[0][lane];
+    total.squared_error += sums[1][lane];
+    total.error_truth += sums[2][lane];
+    total.expected_error += sums[3][lane];
+  }
+  return total;
+}
+
+// Totals over the rows of a cell.
+struct CellSums {
+  RowSums pairs;
+  double divergence = 0.0;  // Σ KL, nats
+  double top1 = 0.0;
+  double top8 = 0.0;
+  double output_error = 0.0;  // Σ‖·‖² of the three output metrics
+  double output_error_keys = 0.0;
+  double output_error_values = 0.0;
+};
+
+// One block of rows. products [rows, stride] comes as ⟨q,k̂⟩ and leaves as exp(ŝ - max ŝ), 0 beyond the
+// visible keys; the sums' inverses go to inverse_sums [rows].
+void add_attention_rows(const AttentionReference& reference, const AttentionReference::Block& block,
+                        const AttentionReference::ExactRows& exact, double* products, double* inverse_sums,
+                        CellSums& sums) {
+  const double scale = reference.tensors().softmax_scale;
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const AttentionReference::Row& row = reference.row(block.begin + r);
+    double* estimates = products + r * block.stride;
+    std::fill(estimates + row.visible, estimates + round_up(row.visible, lane_count), 0.0);
+
+    const RowSums pairs =
+        row_sums(estimates, exact.products + r * block.stride, exact.probabilities + r * block.stride,
+                 row.visible, reference.pairs().mean);
+    sums.pairs.error += pairs.error;
+    sums.pairs.squared_error += pairs.squared_error;
+    sums.pairs.error_truth += pairs.error_truth;
+
+    const TopKeys top = top_keys(estimates, row.visible);
+    sums.top1 += top.index[0] == row.top.index[0] ? 1.0 : 0.0;
+    sums.top8 += static_cast<double>(common_keys(top, row.top)) / static_cast<double>(row.top.count);
+
+    const double max_score = scale * estimates[top.index[0]];
+    const double sum = exponentials(estimates, row.visible, block.keys, scale, max_score, estimates);
+    inverse_sums[r] = 1.0 / sum;
+    // A divergence is never negative; rounding may make it so where p̂ = p.
+    const double log_sum_exp = max_score + std::log(sum);
+    sums.divergence += std::max(0.0, log_sum_exp - row.log_sum_exp - scale * pairs.expected_error);
+  }
+}
+
+// Σ over rows of ‖factors[r] outputs(r) - p v of row begin + r‖².
+double output_error(const AttentionReference& reference, const AttentionReference::Block& block,
+                    const double* outputs, const double* factors) {
+  const std::int64_t stride = reference.values().padded_cols();
+  double total = 0.0;
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const double* exact = reference.output(block.begin + r);
+    const double factor = factors == nullptr ? 1.0 : factors[r];
+    for (std::int64_t c = 0; c < reference.values().cols(); ++c) {
+      const double error = factor * outputs[r * stride + c] - exact[c];
+      total += error * error;
+    }
+  }
+  return total;
+}
+
+CellSums attention_sums(const AttentionReference& reference, HostView<const float> key_hat,
+                        HostView<const float> value_hat, AttentionWorkspace& workspace) {
+  workspace.keys.assign_transposed(key_hat);
+  workspace.values.assign(value_hat);
+  const std::int64_t dim = key_hat.cols;
+  const std::int64_t value_dim = value_hat.cols;
+  const std::int64_t output_stride = workspace.values.padded_cols();
+  CellSums sums;
+  for (const AttentionReference::Block& block : reference.blocks()) {
+    const AttentionReference::ExactRows exact = reference.exact_rows(block, workspace);
+    workspace.products.reserve(block.rows * block.stride);
+    workspace.outputs.reserve(block.rows * output_stride);
+    workspace.inverse_sums.reserve(block.rows);
+    double* products = workspace.products.data();
+    double* outputs = workspace.outputs.data();
+    double* inverse_sums = workspace.inverse_sums.data();
+
+    panel_product(reference.queries(block), dim, block.rows, dim, workspace.keys, block.keys, products,
+                  block.stride);
+    add_attention_rows(reference, block, exact, products, inverse_sums, sums);
+
+    const auto weighted_values = [&](const double* weights, const PanelMatrix& values) {
+      panel_product(weights, block.stride, block.rows, block.keys, values, value_dim, outputs, output_stride);
+    };
+    weighted_values(products, workspace.values);
+    sums.output_error += output_error(reference, block, outputs, inverse_sums);
+    weighted_values(products, reference.values());
+    sums.output_error_keys += output_error(reference, block, outputs, inverse_sums);
+    weighted_values(exact.probabilities, workspace.values);
+    sums.output_error_values += output_error(reference, block, outputs, nullptr);
+  }
+  return sums;
+}
+
+void check_shape(const char* what, HostView<const float> reconstructed, HostView<const float> exact) {
+  if (reconstructed.rows != exact.rows || reconstructed.cols != exact.cols) {
+    throw Error(fmt::format("reconstructed {} [{}, {}]; valid: [{}, {}]", what, reconstructed.rows,
+                            reconstructed.cols, exact.rows, exact.cols));
+  }
+}
+
+}  // namespace
+
+std::vector<double> evaluate_cell(const AttentionReference& reference, HostView<const float> key_hat,
+                                  HostView<const float> value_hat, AttentionWorkspace& workspace) {
+  check_shape("keys", key_hat, reference.tensors().keys);
+  check_shape("values", value_hat, reference.tensors().values);
+  std::vector<double> metrics(static_cast<std::size_t>(Metric::count), undefined);
+  const auto set = [&](Metric metric, double value) { metrics[static_cast<std::size_t>(metric)] = value; };
+
+  const ReconstructionError keys = reconstruction_error(reference.tensors().keys, key_hat);
+  set(Metric::key_mse, keys.mse);
+  set(Metric::key_nmse, keys.nmse);
+  set(Metric::key_cosine, keys.cosine);
+  const ReconstructionError values = reconstruction_error(reference.tensors().values, value_hat);
+  set(Metric::value_mse, values.mse);
+  set(Metric::value_nmse, values.nmse);
+  set(Metric::value_cosine, values.cosine);
+  if (reference.num_rows() == 0) return metrics;
+
+  const CellSums sums = attention_sums(reference, key_hat, value_hat, workspace);
+  const AttentionReference::PairStatistics& truth = reference.pairs();
+  const double rmse = std::sqrt(sums.pairs.squared_error / truth.count);
+  set(Metric::ip_bias, sums.pairs.error / truth.count);
+  set(Metric::ip_rmse, rmse);
+  set(Metric::score_rmse, reference.tensors().softmax_scale * rmse);
+  const double rounding = constant_deviation * truth.mean;
+  if (truth.spread > truth.count * rounding * rounding) {
+    set(Metric::ip_slope, 1.0 + sums.pairs.error_truth / truth.spread);
+    const double error_spread = sums.pairs.squared_error - sums.pairs.error * sums.pairs.error / truth.count;
+    const double estimate_spread = truth.spread + 2.0 * sums.pairs.error_truth + error_spread;
+    if (estimate_spread > cancelled_spread * (truth.spread + error_spread)) {
+      set(Metric::ip_correlation,
+          (truth.spread + sums.pairs.error_truth) / std::sqrt(truth.spread * estimate_spread));
+    }
+  }
+
+  const auto rows = static_cast<double>(reference.num_rows());
+  set(Metric::attention_kl, sums.divergence / rows);
+  set(Metric::attention_top1, sums.top1 / rows);
+  set(Metric::attention_top8, sums.top8 / rows);
+  if (reference.output_energy() > 0.0) {
+    set(Metric::output_nmse, sums.output_error / reference.output_energy());
+    set(Metric::output_nmse_keys_only, sums.output_error_keys / reference.output_energy());
+    set(Metric::output_nmse_values_only, sums.output_error_values / reference.output_energy());
+  }
+  return metrics;
+}
+
+}  // namespace rotorquant::evaluation
