@@ -3,10 +3,12 @@ add_library(rotorquant_compile_options INTERFACE)
 target_compile_features(rotorquant_compile_options INTERFACE cxx_std_20)
 target_compile_options(rotorquant_compile_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Werror>
-  # GCC 12 takes the deliberately undefined operands of its own AVX-512 intrinsics for uninitialised variables.
-  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-maybe-uninitialized>
   # One rounding per written operation: the same bits on every instruction set, whether it has fused multiply-add or not.
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 takes the deliberately undefined operands of its own AVX-512 intrinsics for uninitialised variables.
+  target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
+endif()
 if(ROTORQUANT_NATIVE)
   target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
