@@ -1,0 +1,61 @@
+// rotorquant tables: tables for papers, pages and spreadsheets from reports alone.
+#include "evaluation/report/tables.hpp"
+
+#include "commands/command.hpp"
+#include "evaluation/report/atomic_file.hpp"
+
+namespace rotorquant::app {
+namespace {
+
+struct TablesOptions {
+  std::vector<std::string> reports;
+  std::string format = "markdown";
+  std::string layout = "rows";
+  bool compare = false;
+  std::vector<std::string> metrics;
+  bool bold_best = false;
+  std::string output = "-";
+};
+
+void run_tables(const TablesOptions& options) {
+  const evaluation::TableFormat format = evaluation::table_format(options.format);
+  evaluation::TableOptions table;
+  table.layout =
+      options.compare ? evaluation::TableLayout::compare : evaluation::table_layout(options.layout);
+  table.metrics = options.metrics;
+  table.bold_best = options.bold_best;
+  std::vector<evaluation::ReportFile> reports;
+  for (const std::string& path : options.reports) reports.push_back(evaluation::read_report(path));
+  evaluation::write_file_atomically(options.output,
+                                    evaluation::render(evaluation::build_tables(reports, table), format));
+}
+
+}  // namespace
+
+void add_tables_command(CLI::App& app, const Invocation&) {
+  CLI::App* command = app.add_subcommand("tables", "Make tables from reports");
+  auto options = std::make_shared<TablesOptions>();
+  command->add_option("report", options->reports, "Reports of sweep or compare; - for standard input")
+      ->required();
+  command->add_option("--format", options->format, "markdown, latex (booktabs), csv or text")
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--layout", options->layout,
+          "rows: a line per quantizer and width; pivot: quantizers down, widths across, a table per metric")
+      ->capture_default_str();
+  command->add_flag("--compare", options->compare, "The comparisons and their verdicts instead");
+  command->add_option("--metrics", options->metrics, "Metrics to show, such as attention/kl,output/nmse")
+      ->delimiter(',');
+  command->add_flag("--bold-best", options->bold_best,
+                    "The best of each width in bold, where a ranking is possible");
+  command->add_option("-o,--output", options->output, "Where to write; - for standard output")
+      ->type_name("FILE")
+      ->capture_default_str();
+  command->footer(
+      "Several reports make one set of tables, a block for each dump.\n"
+      "Example: rotorquant tables report.json --format latex --bold-best -o table.tex");
+  command->callback([options] { run_tables(*options); });
+}
+
+}  // namespace rotorquant::app
