@@ -36,8 +36,9 @@ class Examiner {
       for (const AxisMap& map : options_.maps) locate_mapped(map);
     }
     finish_info(native);
-    // A number that could not be read would only repeat itself in its relations.
-    if (attribute_problems == 0) check_relations(info(), catalogue_.problems);
+    // A number that could not be read, or a key of which nothing is known, would only repeat itself here.
+    if (attribute_problems == 0 && (native || first_source("key") != nullptr))
+      check_relations(info(), catalogue_.problems);
     check_shapes();
     read_vectors();
     return std::move(catalogue_);

@@ -45,10 +45,11 @@ struct DumpInfo {
 };
 
 struct DumpOptions {
-  std::vector<AxisMap> maps;               // empty: the file is in our format
-  std::optional<std::int64_t> max_tokens;  // keep the first N tokens and the queries at these
-  std::optional<double> softmax_scale;  // in place of the file's; mapped files default to 1 / sqrt(head_dim)
-  std::optional<bool> causal;           // in place of the file's; mapped files default to true
+  std::vector<AxisMap> maps = {};               // empty: the file is in our format
+  std::optional<std::int64_t> max_tokens = {};  // keep the first N tokens and the queries at these
+  std::optional<double> softmax_scale =
+      {};                           // in place of the file's; mapped files default to 1 / sqrt(head_dim)
+  std::optional<bool> causal = {};  // in place of the file's; mapped files default to true
 };
 
 class Dump {
