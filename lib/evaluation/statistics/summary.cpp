@@ -1,0 +1,48 @@
+#include "evaluation/statistics/summary.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+namespace rotorquant::evaluation {
+namespace {
+
+constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace
+
+double mean(std::span<const double> sample) {
+  if (sample.empty()) return undefined;
+  return std::accumulate(sample.begin(), sample.end(), 0.0) / static_cast<double>(sample.size());
+}
+
+double standard_deviation(std::span<const double> sample) {
+  if (sample.empty()) return undefined;
+  if (sample.size() == 1) return 0.0;
+  const double center = mean(sample);
+  double spread = 0.0;
+  for (const double value : sample) spread += (value - center) * (value - center);
+  return std::sqrt(spread / static_cast<double>(sample.size() - 1));
+}
+
+double quantile(std::span<const double> sample, double probability) {
+  if (sample.empty()) return undefined;
+  std::vector<double> sorted(sample.begin(), sample.end());
+  std::sort(sorted.begin(), sorted.end());
+  const double place = probability * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  const std::size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+double geometric_mean(std::span<const double> sample) {
+  if (sample.empty()) return undefined;
+  double logs = 0.0;
+  for (const double value : sample) logs += std::log(value);
+  return std::exp(logs / static_cast<double>(sample.size()));
+}
+
+}  // namespace rotorquant::evaluation
