@@ -1,15 +1,22 @@
-// AVX-512 (F, BW, DQ, VL) versions of the trellis kernels. 32 states are two registers; a table of 64 entries of two int8
-// levels each is one two-register word permutation, so that decoding needs no VBMI.
+// AVX-512 (F, BW, DQ, VL) versions of the trellis kernels. 32 states are two registers; a table of 64 entries
+// of two int8 levels each is one two-register word permutation, so that decoding needs no VBMI.
 #include "rotorquant/codes/trellis_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+// GCC 12 takes the deliberately undefined operands inside its own AVX-512 intrinsics for mistakes (GCC bug
+// 105593).
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include "rotorquant/codes/bit_string.hpp"
 
 // Attributes instead of per-file flags: no inline function of another header is compiled for AVX-512 here.
 #define ROTORQUANT_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
-#define ROTORQUANT_AVX512_INLINE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"), always_inline)) inline
+#define ROTORQUANT_AVX512_INLINE \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"), always_inline)) inline
 
 namespace rotorquant::trellis {
 namespace {
@@ -22,12 +29,12 @@ ROTORQUANT_AVX512_INLINE __m512 distortion(const Step& step, __m512 y, __m512 we
   return _mm512_mul_ps(_mm512_mul_ps(error, error), weight);
 }
 
-template <int memory>
+// M = 5; the 8 states of M = 3 fill an AVX2 register.
 ROTORQUANT_AVX512 void forward(const Step* steps, int count, float* cost, std::uint32_t* survivors) {
-  constexpr int states = 1 << memory;
+  constexpr int states = 32;
   constexpr int vectors = states / lanes;
-  static_assert(vectors >= 2 && survivor_words(memory) * 2 == vectors);
-  // Lane q of output vector v needs cost[(16 v + q) >> 1]: the low or the high half of one vector, each lane twice.
+  // Lane q of output vector v needs cost[(16 v + q) >> 1]: the low or the high half of one vector, each lane
+  // twice.
   const __m512i halves[2] = {_mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0),
                              _mm512_set_epi32(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8)};
   __m512 current[vectors];
@@ -46,7 +53,7 @@ ROTORQUANT_AVX512 void forward(const Step* steps, int count, float* cost, std::u
       taken[v] = _mm512_cmp_ps_mask(b, a, _CMP_LT_OQ);
       next[v] = _mm512_min_ps(b, a);
     }
-    for (int v = 0; v < vectors; v += 2) survivors[i * (vectors / 2) + v / 2] = taken[v] | taken[v + 1] << lanes;
+    survivors[i] = taken[0] | taken[1] << lanes;
     if ((i + 1) % steps_between_rebasing == 0) {
       __m512 least = next[0];
       for (int v = 1; v < vectors; ++v) least = _mm512_min_ps(least, next[v]);
@@ -58,13 +65,31 @@ ROTORQUANT_AVX512 void forward(const Step* steps, int count, float* cost, std::u
   for (int v = 0; v < vectors; ++v) _mm512_store_ps(cost + v * lanes, current[v]);
 }
 
-// Pair p [32 words] of the levels of 32 coordinates, chosen among `count` pairs by the planes from `plane` on.
+// How the register windows of 32 coordinates become 32 words: word j takes the two bytes that hold bits 31-j
+// .. 31-j+M of the window, and the factor moves the highest of these bits to bit 15.
+template <int memory>
+struct WindowShuffle {
+  alignas(64) std::uint8_t bytes[64];
+  alignas(64) std::uint16_t factors[32];
+
+  constexpr WindowShuffle() : bytes(), factors() {
+    for (int j = 0; j < 32; ++j) {
+      const int bit = 31 - j;
+      bytes[2 * j] = static_cast<std::uint8_t>(bit / 8);
+      bytes[2 * j + 1] = static_cast<std::uint8_t>(bit / 8 + 1);
+      factors[j] = static_cast<std::uint16_t>(1U << (15 - memory - bit % 8));
+    }
+  }
+};
+template <int memory>
+constexpr WindowShuffle<memory> window_shuffle;
+
+// The words of pairs[p, r] of 32 coordinates, p chosen by `plane` (plane[k] is bit k of p).
 template <int count>
 ROTORQUANT_AVX512_INLINE __m512i choose_pair(const std::int16_t* pairs, __m512i r, const __mmask32* plane) {
   if constexpr (count == 1) {
     return _mm512_permutex2var_epi16(_mm512_load_si512(pairs), r, _mm512_load_si512(pairs + 32));
   } else {
-    // plane[0] holds the lowest bit of p: even and odd pairs differ in it, so choose by the topmost bit last.
     constexpr int top = count == 2 ? 0 : 1;
     static_assert(count == 2 || count == 4);
     return _mm512_mask_mov_epi16(choose_pair<count / 2>(pairs, r, plane), plane[top],
@@ -72,39 +97,70 @@ ROTORQUANT_AVX512_INLINE __m512i choose_pair(const std::int16_t* pairs, __m512i 
   }
 }
 
-template <int width>
-ROTORQUANT_AVX512 void decode_planes(const BlockDecode& block, float* values, std::uint16_t* table_index) {
-  const int memory = block.memory;
-  // Word j is moved so that the register window of coordinate j, bits 31-j .. 31-j+M of the block's window, ends at bit 15.
-  alignas(64) std::uint8_t bytes[64];
-  alignas(64) std::uint16_t factors[32];
-  for (int j = 0; j < 32; ++j) {
-    const int bit = 31 - j;
-    bytes[2 * j] = static_cast<std::uint8_t>(bit / 8);
-    bytes[2 * j + 1] = static_cast<std::uint8_t>(bit / 8 + 1);
-    factors[j] = static_cast<std::uint16_t>(1U << (15 - memory - bit % 8));
-  }
-  const __m512i byte_choice = _mm512_load_si512(bytes);
-  const __m512i factor = _mm512_load_si512(factors);
-  const __m128i window_shift = _mm_cvtsi32_si128(15 - memory);
-  const __m512 scale = _mm512_set1_ps(block.scale);
-  for (int t = 0; t < block.dim; t += 32) {
-    const __m512i window = _mm512_set1_epi64(static_cast<long long>(register_window(block.planes, block.dim, t)));
-    const __m512i r = _mm512_srl_epi16(
-        _mm512_mullo_epi16(_mm512_shuffle_epi8(window, byte_choice), factor), window_shift);
-    __mmask32 plane[width];  // plane[k] = bit k + 1 of u
+ROTORQUANT_AVX512_INLINE __m512 scaled(__m256i levels, __m512 scale) {
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(levels)), scale);
+}
+
+template <int memory, int width>
+ROTORQUANT_AVX512 void decode_planes(const PlaneDecode& input, float* values, std::uint16_t* table_index) {
+  const __m512i byte_choice = _mm512_load_si512(window_shuffle<memory>.bytes);
+  const __m512i factor = _mm512_load_si512(window_shuffle<memory>.factors);
+  const __m512 scale = _mm512_set1_ps(input.scale);
+  for (int t = 0; t < input.dim; t += 32) {
+    const std::uint64_t bits = register_window(input.planes, input.dim, memory, t);
+    const __m512i window = _mm512_set1_epi64(static_cast<long long>(bits));
+    const __m512i r =
+        _mm512_srli_epi16(_mm512_mullo_epi16(_mm512_shuffle_epi8(window, byte_choice), factor), 15 - memory);
+    __mmask32 plane[max_decoder_width] = {};  // plane[k] is bit k of u
     __m512i index = r;
-    for (int k = 1; k < width; ++k) {
-      plane[k - 1] = static_cast<__mmask32>(load_bits(block.planes, static_cast<std::size_t>(k) * block.dim + t));
-      index = _mm512_mask_or_epi32(index, 0xFFFF, index, index);
+    for (int k = 0; k + 1 < width; ++k) {
+      const auto offset = static_cast<std::size_t>((k + 1) * input.dim + t);
+      plane[k] = static_cast<__mmask32>(load_bits(input.planes, offset));
+      index = _mm512_mask_add_epi16(index, plane[k], index,
+                                    _mm512_set1_epi16(static_cast<short>(1 << (memory + 1 + k))));
     }
-    static_cast<void>(index);
-    static_cast<void>(values);
-    static_cast<void>(table_index);
-    static_cast<void>(scale);
+    const __m512i pair = choose_pair<(width <= 2 ? 1 : 1 << (width - 2))>(input.pairs, r, plane + 1);
+    // The level is the high byte where bit 0 of u is set, else the low byte; either way sign-extended from
+    // the top.
+    const __m512i level = _mm512_srai_epi16(_mm512_mask_slli_epi16(pair, ~plane[0], pair, 8), 8);
+    _mm512_storeu_si512(table_index + t, index);
+    const __m512 first = scaled(_mm512_castsi512_si256(level), scale);
+    const __m512 second = scaled(_mm512_extracti64x4_epi64(level, 1), scale);
+    const int count = input.dim - t;
+    if (count >= 32) {
+      _mm512_storeu_ps(values + t, first);
+      _mm512_storeu_ps(values + t + 16, second);
+    } else {
+      const std::uint32_t valid = (1U << count) - 1U;
+      _mm512_mask_storeu_ps(values + t, static_cast<__mmask16>(valid), first);
+      _mm512_mask_storeu_ps(values + t + 16, static_cast<__mmask16>(valid >> 16), second);
+    }
+  }
+}
+
+template <int memory>
+PlaneDecoder decoder_of_width(int width) {
+  switch (width) {
+    case 1:
+      return decode_planes<memory, 1>;
+    case 2:
+      return decode_planes<memory, 2>;
+    case 3:
+      return decode_planes<memory, 3>;
+    default:
+      return decode_planes<memory, 4>;
   }
 }
 
 }  // namespace
+
+ForwardPass forward_pass_avx512(int memory) {
+  return memory == 3 ? nullptr : forward;
+}
+
+PlaneDecoder plane_decoder_avx512(int memory, int width) {
+  return memory == 3 ? decoder_of_width<3>(width) : decoder_of_width<5>(width);
+}
+
 }  // namespace rotorquant::trellis
 #endif

@@ -12,8 +12,8 @@ namespace rotorquant {
 namespace {
 
 constexpr int max_cells = 4096;
-// Boundaries this near to a cell's edge (in cells) count for both neighbours, since cell() rounds in float32: its error is
-// below cells * 2^-23 * 2 < 0.001 cells.
+// Boundaries this near to a cell's edge (in cells) count for both neighbours, since cell() rounds in float32:
+// its error is below cells * 2^-23 * 2 < 0.001 cells.
 constexpr double edge_margin = 0.01;
 
 std::vector<float> table_values(const TrellisTable& table) {
@@ -37,8 +37,9 @@ std::vector<Level> sorted_levels(std::span<const float> values, std::size_t stri
     levels.push_back({values[u * stride + r], static_cast<std::uint8_t>(u)});
   }
   std::ranges::stable_sort(levels, {}, &Level::value);
-  const auto duplicates = std::ranges::unique(levels, {}, &Level::value);
-  levels.erase(duplicates.begin(), duplicates.end());
+  const auto last = std::unique(levels.begin(), levels.end(),
+                                [](const Level& a, const Level& b) { return a.value == b.value; });
+  levels.erase(last, levels.end());
   return levels;
 }
 
@@ -49,18 +50,17 @@ double midpoint(const Level& a, const Level& b) {
 }  // namespace
 
 TrellisLevels::TrellisLevels(int memory, int width, std::span<const float> values)
-    : memory_(memory),
-      width_(width),
-      values_(values.begin(), values.end()) {
-  if (memory != 3 && memory != 5 && memory != 8) {
-    throw Error("trellis memory " + std::to_string(memory) + " is not supported; valid: 3, 5, 8");
+    : memory_(memory), width_(width), values_(values.begin(), values.end()) {
+  if (memory != 3 && memory != 5) {
+    throw Error("trellis memory " + std::to_string(memory) + " is not supported; valid: 3, 5");
   }
   if (width < 1 || width > max_trellis_width) {
     throw Error("trellis symbol width " + std::to_string(width) + " is not supported; valid: 1..8");
   }
   if (values.size() != std::size_t{1} << (width + memory)) {
-    throw Error("a trellis table of memory " + std::to_string(memory) + " and width " + std::to_string(width) + " has " +
-                std::to_string(std::size_t{1} << (width + memory)) + " levels, not " + std::to_string(values.size()));
+    throw Error("a trellis table of memory " + std::to_string(memory) + " and width " +
+                std::to_string(width) + " has " + std::to_string(std::size_t{1} << (width + memory)) +
+                " levels, not " + std::to_string(values.size()));
   }
   for (const float value : values) {
     if (!std::isfinite(value)) throw Error("a trellis table holds a level that is not finite");
@@ -111,8 +111,8 @@ bool TrellisLevels::build(int cells, double low, double high) {
       const Level& upper = levels[last];
       float* midpoints = rows + static_cast<std::size_t>(c) * 2 * stride;
       midpoints[r] = static_cast<float>(midpoint(lower, upper));
-      midpoints[stride + r] = static_cast<float>(
-          0.5 * (static_cast<double>(upper.value) - static_cast<double>(lower.value)));
+      midpoints[stride + r] =
+          static_cast<float>(0.5 * (static_cast<double>(upper.value) - static_cast<double>(lower.value)));
       std::uint8_t* choice = choices_.data() + static_cast<std::size_t>(c) * 2 * stride;
       choice[r] = lower.u;
       choice[stride + r] = upper.u;
@@ -126,7 +126,8 @@ TrellisCodebook::TrellisCodebook(std::vector<TrellisLevels> levels) : levels_(st
   memory_ = levels_.front().memory();
   std::ranges::sort(levels_, {}, &TrellisLevels::width);
   for (std::size_t i = 0; i < levels_.size(); ++i) {
-    if (levels_[i].memory() != memory_) throw Error("the tables of a trellis codebook have different memories");
+    if (levels_[i].memory() != memory_)
+      throw Error("the tables of a trellis codebook have different memories");
     if (i > 0 && levels_[i].width() == levels_[i - 1].width()) {
       throw Error("a trellis codebook has two tables of width " + std::to_string(levels_[i].width()));
     }
@@ -143,7 +144,8 @@ std::shared_ptr<const TrellisCodebook> TrellisCodebook::shipped(int memory) {
     for (const TrellisTable& table : trellis_tables()) {
       if (table.memory == memory) levels.emplace_back(table);
     }
-    if (levels.empty()) static_cast<void>(trellis_table(memory, 1));  // throws with the list of supported memories
+    if (levels.empty())
+      static_cast<void>(trellis_table(memory, 1));  // throws with the list of supported memories
     codebook = std::make_shared<const TrellisCodebook>(std::move(levels));
   }
   return codebook;

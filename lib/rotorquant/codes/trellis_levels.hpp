@@ -1,9 +1,10 @@
 #pragma once
-// The levels of one trellis table arranged for the search: for any y and every r, the nearest of the 2^(w-1) levels
-// T[u, r] over u, in a number of operations that does not depend on the width w.
+// The levels of one trellis table arranged for the search: for any y and every r, the nearest of the 2^(w-1)
+// levels T[u, r] over u, in a number of operations that does not depend on the width w.
 //
-// The line is cut into equal cells, so narrow that for each r at most one boundary between neighbouring levels lies in a
-// cell. In a cell only two levels, lo <= hi, can then be nearest, and with midpoint m = (lo + hi) / 2, half h = (hi - lo) / 2
+// The line is cut into equal cells, so narrow that for each r at most one boundary between neighbouring
+// levels lies in a cell. In a cell only two levels, lo <= hi, can then be nearest, and with midpoint m = (lo
+// + hi) / 2, half h = (hi - lo) / 2
 //   min_u |y - T[u, r]| = | |y - m| - h |,   u = (y > m ? hi's : lo's).
 // Where no boundary lies in the cell, lo = hi.
 #include <cstdint>
@@ -17,8 +18,8 @@ namespace rotorquant {
 
 class TrellisLevels {
  public:
-  // values [2^(width + memory)], index u * 2^(memory+1) + r. Finite. Error when two levels of one r are nearer than the
-  // finest cells can tell apart.
+  // values [2^(width + memory)], index u * 2^(memory+1) + r. Finite. Error when two levels of one r are
+  // nearer than the finest cells can tell apart.
   TrellisLevels(int memory, int width, std::span<const float> values);
   explicit TrellisLevels(const TrellisTable& table);
 
@@ -54,7 +55,7 @@ class TrellisLevels {
   float origin_ = 0.0F;
   float cells_per_unit_ = 0.0F;
   float last_cell_ = 0.0F;
-  std::vector<CacheLine> rows_;         // [cells, 2, 2^(memory+1)]
+  std::vector<CacheLine> rows_;        // [cells, 2, 2^(memory+1)]
   std::vector<std::uint8_t> choices_;  // [cells, 2, 2^(memory+1)]
 };
 

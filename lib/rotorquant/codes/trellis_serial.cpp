@@ -1,4 +1,5 @@
-// The definition of the Viterbi recursion (trellis_kernels.hpp), in plain C++, and the choice of an instruction set.
+// The definition of the Viterbi recursion (trellis_kernels.hpp), in plain C++, and the choice of an
+// instruction set.
 #include <algorithm>
 #include <cmath>
 
@@ -10,7 +11,6 @@ namespace {
 template <int memory>
 void forward(const Step* steps, int count, float* cost, std::uint32_t* survivors) {
   constexpr int states = 1 << memory;
-  constexpr int words = survivor_words(memory);
   float distortion[2 * states];
   float next[states];
   for (int i = 0; i < count; ++i) {
@@ -22,15 +22,15 @@ void forward(const Step* steps, int count, float* cost, std::uint32_t* survivors
       const float error = std::fabs(y - midpoint[r]) - half[r];
       distortion[r] = error * error * weight;
     }
-    std::uint32_t* const word = survivors + i * words;
-    std::fill_n(word, words, 0U);
+    std::uint32_t survivor = 0;
     for (int q = 0; q < states; ++q) {
       const float a = cost[q >> 1] + distortion[q];
       const float b = cost[(q >> 1) + states / 2] + distortion[q + states];
       const bool take_b = b < a;
       next[q] = take_b ? b : a;
-      word[q / 32] |= static_cast<std::uint32_t>(take_b) << (q % 32);
+      survivor |= static_cast<std::uint32_t>(take_b) << q;
     }
+    survivors[i] = survivor;
     const float base = (i + 1) % steps_between_rebasing == 0 ? *std::min_element(next, next + states) : 0.0F;
     for (int q = 0; q < states; ++q) cost[q] = next[q] - base;
   }
@@ -39,11 +39,7 @@ void forward(const Step* steps, int count, float* cost, std::uint32_t* survivors
 }  // namespace
 
 ForwardPass forward_pass_serial(int memory) {
-  switch (memory) {
-    case 3: return forward<3>;
-    case 5: return forward<5>;
-    default: return forward<8>;
-  }
+  return memory == 3 ? forward<3> : forward<5>;
 }
 
 ForwardPass forward_pass(int memory, Isa isa) {
@@ -56,6 +52,19 @@ ForwardPass forward_pass(int memory, Isa isa) {
 #endif
   static_cast<void>(isa);
   return forward_pass_serial(memory);
+}
+
+PlaneDecoder plane_decoder(int memory, int width, Isa isa) {
+#if defined(__x86_64__)
+  if (width <= max_decoder_width) {
+    if (isa == Isa::avx512) return plane_decoder_avx512(memory, width);
+    if (isa == Isa::avx2) return plane_decoder_avx2(memory, width);
+  }
+#endif
+  static_cast<void>(memory);
+  static_cast<void>(width);
+  static_cast<void>(isa);
+  return nullptr;
 }
 
 }  // namespace rotorquant::trellis
