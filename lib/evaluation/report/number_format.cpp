@@ -12,6 +12,9 @@ constexpr int significant_digits = 3;
 constexpr int largest_digits = 6;     // digits the largest number may take for the smallest one's sake
 constexpr int distance_digits = 2;    // of the smallest distance from 1
 constexpr int distance_decimals = 5;  // at most
+constexpr int least_size_decimals = 2;
+constexpr int most_size_decimals = 4;
+constexpr double size_rounding = 1e-6;  // of a size times a power of ten, in float64
 constexpr double scale_threshold =
     1e5;  // a column of larger numbers only is written in millions (or the like)
 
@@ -53,6 +56,18 @@ std::string NumberFormat::write(double value) const {
 
 std::string NumberFormat::write_spread(double spread) const {
   return fixed(spread / scale, decimals);
+}
+
+NumberFormat choose_size_format(const std::vector<double>& sizes) {
+  NumberFormat format;
+  format.decimals = least_size_decimals;
+  const auto exact = [&](double size) {
+    const double scaled = size * std::pow(10.0, format.decimals);
+    return std::abs(scaled - std::round(scaled)) < size_rounding;
+  };
+  while (format.decimals < most_size_decimals && !std::all_of(sizes.begin(), sizes.end(), exact))
+    ++format.decimals;
+  return format;
 }
 
 NumberFormat choose_format(const std::vector<double>& values, NumberKind kind) {

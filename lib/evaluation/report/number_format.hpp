@@ -24,6 +24,9 @@ struct NumberFormat {
   std::string write_spread(double spread) const;
 };
 
+// Sizes are exact: as many decimals as they need, two at least and four at most.
+NumberFormat choose_size_format(const std::vector<double>& sizes);
+
 // magnitude: three significant digits for the smallest number, as far as that takes no more than six for the
 // largest; near_zero: three for the largest; near_one: two for the smallest distance from 1, up to five
 // decimals.

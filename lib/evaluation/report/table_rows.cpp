@@ -126,7 +126,7 @@ MetricColumn metric_column(const std::string& tag, const Json& meanings, const s
       std::all_of(shown.begin(), shown.end(), [](double value) { return std::abs(value) < 2.0; });
   if ((metric.column.better == "higher" || metric.column.better == "one") && ratio_like)
     kind = NumberKind::near_one;
-  metric.format = choose_format(shown, kind);
+  metric.format = tag == stored_size_tag ? choose_size_format(shown) : choose_format(shown, kind);
   metric.column.unit = scaled_unit(tag == stored_size_tag ? "" : unit, metric.format.scale);
   return metric;
 }

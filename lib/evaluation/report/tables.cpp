@@ -73,7 +73,7 @@ void append_notes(Table& table, const Block& block, const std::vector<MetricColu
   if (block.isotropic)
     table.notes.push_back("These keys are isotropic: no orthogonal rotation can be ranked on them.");
   if (bold_best && !block.isotropic)
-    table.notes.push_back("Bold: the best mean at each bit width, where a ranking is possible.");
+    table.notes.push_back("The best mean at each bit width is highlighted, where a ranking is possible.");
 }
 
 // Runs of equal bits in the ascending rows of a block, as [begin, end).

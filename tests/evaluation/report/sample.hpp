@@ -68,11 +68,14 @@ inline SweepResult sample_sweep() {
     for (std::uint64_t seed = 0; seed < 2; ++seed) {
       const double varying = seed == 0 ? 0.2 : 0.4;
       result.cells.push_back(make_cell(setting, seed, 3, 0, {{"key/nmse", 0.1 * factor}, {"ip/bias", -0.5}}));
-      result.cells.push_back(make_cell(setting, seed, 3, 1, {{"key/nmse", varying * factor}, {"ip/bias", 0.25}}));
-      result.cells.push_back(make_cell(
-          setting, seed, 5, 0, {{"key/nmse", 0.3 * factor}, {"ip/bias", 0.0}, {"attention/kl", 0.02 * factor}}));
-      result.cells.push_back(make_cell(
-          setting, seed, 5, 1, {{"key/nmse", 0.4 * factor}, {"ip/bias", 0.0}, {"attention/kl", 0.04 * factor}}));
+      result.cells.push_back(
+          make_cell(setting, seed, 3, 1, {{"key/nmse", varying * factor}, {"ip/bias", 0.25}}));
+      result.cells.push_back(
+          make_cell(setting, seed, 5, 0,
+                    {{"key/nmse", 0.3 * factor}, {"ip/bias", 0.0}, {"attention/kl", 0.02 * factor}}));
+      result.cells.push_back(
+          make_cell(setting, seed, 5, 1,
+                    {{"key/nmse", 0.4 * factor}, {"ip/bias", 0.0}, {"attention/kl", 0.04 * factor}}));
     }
   }
   result.skipped = {{"kivi at 3 bits", "head_dim 64 is not a multiple of 48"}};

@@ -1,9 +1,8 @@
-#include "evaluation/report/aggregate.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "evaluation/report/aggregate.hpp"
 #include "evaluation/report/sample.hpp"
 #include "rotorquant/core/error.hpp"
 
@@ -70,7 +69,8 @@ TEST(Aggregate, LeavesOutWhatNoCellHasAndCountsMissingCells) {
 
 TEST(Aggregate, ACellMissingForOneSeedIsMissingForAll) {
   SweepResult result = sample_sweep();
-  result.cells[3].metrics[metric_index("key/nmse")] = std::numeric_limits<double>::quiet_NaN();  // seed 0, (5,1)
+  result.cells[3].metrics[metric_index("key/nmse")] =
+      std::numeric_limits<double>::quiet_NaN();  // seed 0, (5,1)
   const std::vector<Row> rows = aggregate(result);
   const MetricSummary& nmse = summary_of(rows[0].metrics, "key/nmse");
   EXPECT_EQ(nmse.missing_cells, 1);
@@ -104,7 +104,8 @@ TEST(Aggregate, TimesAreTotalsAndRatesAreVectorsPerSecond) {
 TEST(Aggregate, AClockThatMeasuredNothingGivesNoRate) {
   SweepResult result = sample_sweep();
   for (Cell& cell : result.cells) cell.encode_seconds = 0.0;
-  for (const MetricSummary& summary : aggregate(result)[0].timings) EXPECT_NE(summary.tag, "throughput/encode");
+  for (const MetricSummary& summary : aggregate(result)[0].timings)
+    EXPECT_NE(summary.tag, "throughput/encode");
 }
 
 TEST(Aggregate, SeedsThatCoverOtherCellsAreAnError) {

@@ -1,5 +1,3 @@
-#include "evaluation/report/atomic_file.hpp"
-
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -8,6 +6,7 @@
 #include <ostream>
 #include <string>
 
+#include "evaluation/report/atomic_file.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
@@ -77,7 +76,8 @@ TEST_F(AtomicFile, AFailureKeepsTheOlderFile) {
 TEST_F(AtomicFile, ErrorsNameThePathAndTheReason) {
   const std::string missing = (folder_ / "no" / "out.txt").string();
   EXPECT_EQ(failure(missing), "cannot write '" + missing + "': No such file or directory");
-  EXPECT_EQ(failure(folder_), "cannot write '" + folder_.string() + "': it is a directory; name a file in it");
+  EXPECT_EQ(failure(folder_),
+            "cannot write '" + folder_.string() + "': it is a directory; name a file in it");
 }
 
 TEST_F(AtomicFile, DevicesAreWrittenInPlace) {
