@@ -1,14 +1,15 @@
 #pragma once
 // 95% confidence intervals over seeds, for paired measurements.
 //
-// A statistic is a function of how often each seed is drawn. With eight seeds or more: the percentile bootstrap (Efron
-// 1979) with its level widened by Student's t, as Hesterberg ("What teachers should know about the bootstrap", American
-// Statistician 69, 2015, section 3.3) proposes: the plain percentile interval of ten values covers the truth in 90% of
-// cases, not 95, since resamples have the sample's own variance and normal, not t, quantiles; BCa mends skewness and not
-// this. Fewer seeds cannot: no percentile exceeds the sample's own minimum and maximum, which miss the truth with
-// probability 2^(1-n), 6% at n = 5. There the interval is Student's t around the estimate with the jackknife's standard
-// error (Tukey 1958), exact for means of normal values. Measured coverage of normal values: 95% at n = 2, 3, 5 and from 8
-// on; of strongly skewed ones (lognormal, sigma = 0.5) 91 to 94%.
+// A statistic is a function of how often each seed is drawn. With eight seeds or more: the percentile
+// bootstrap (Efron 1979) with its level widened by Student's t, as Hesterberg ("What teachers should know
+// about the bootstrap", American Statistician 69, 2015, section 3.3) proposes: the plain percentile
+// interval of ten values covers the truth in 90% of cases, not 95, since resamples have the sample's own
+// variance and normal, not t, quantiles; BCa mends skewness and not this. Fewer seeds cannot: no percentile
+// exceeds the sample's own minimum and maximum, which miss the truth with probability 2^(1-n), 6% at n = 5.
+// There the interval is Student's t around the estimate with the jackknife's standard error (Tukey 1958),
+// exact for means of normal values. Measured coverage of normal values: 95% at n = 2, 3, 5 and from 8 on;
+// of strongly skewed ones (lognormal, sigma = 0.5) 91 to 94%.
 #include <cstdint>
 #include <functional>
 #include <span>

@@ -151,7 +151,8 @@ void measure_ratio(const PairedLosses& paired, Comparison& comparison) {
   }
 }
 
-// Differences as a reader of the metric expects them: of the metric itself, not of the loss, where higher is better.
+// Differences as a reader of the metric expects them: of the metric itself, not of the loss, where higher
+// is better.
 void measure_differences(const PairedLosses& paired, Better better, Comparison& comparison) {
   const double sign = better == Better::higher ? -1.0 : 1.0;
   for (std::int64_t seed = 0; seed < paired.candidate.seeds; ++seed) {

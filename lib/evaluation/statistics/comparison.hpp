@@ -1,15 +1,17 @@
 #pragma once
 // Whether one setting is better than another on one dataset, by one metric, and how sure that is.
 //
-// Seeds are paired: value(seed) = mean over (layer, KV head) cells of the metric, and the difference of a seed is candidate -
-// baseline; for metrics that are best at 0 or 1 the value of a cell is its distance from there. Ratios are geometric means
-// over cells of candidate / baseline, each averaged over seeds, of a loss: the metric itself, 1 - metric where higher is
-// better, the distance from the best value otherwise. Below 1 the candidate is better. Cells where either setting lacks the
-// metric for some seed are left out. Intervals are 95% intervals over seeds (bootstrap.hpp): they say how far the random
-// rotations matter, not what other data would show.
+// Seeds are paired: value(seed) = mean over (layer, KV head) cells of the metric, and the difference of a
+// seed is candidate - baseline; for metrics that are best at 0 or 1 the value of a cell is its distance
+// from there. Ratios are geometric means over cells of candidate / baseline, each averaged over seeds, of a
+// loss: the metric itself, 1 - metric where higher is better, the distance from the best value otherwise.
+// Below 1 the candidate is better. Cells where either setting lacks the metric for some seed are left out.
+// Intervals are 95% intervals over seeds (bootstrap.hpp): they say how far the random rotations matter, not
+// what other data would show.
 //
-// A setting is better when the ratio's interval excludes 1 and the interval of the mean difference does not say the opposite;
-// where a loss is 0 and ratios do not exist, when the interval of the mean difference excludes 0.
+// A setting is better when the ratio's interval excludes 1 and the interval of the mean difference does not
+// say the opposite; where a loss is 0 and ratios do not exist, when the interval of the mean difference
+// excludes 0.
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -46,7 +46,8 @@ struct Moments {
   double mean_energy_score() const { return std::cbrt(mean_energy); }
 };
 
-// Σ u uᵀ, its lower triangle [dim, dim]. Rows are taken four at a time, as the triangle is larger than the registers.
+// Σ u uᵀ, its lower triangle [dim, dim]. Rows are taken four at a time, as the triangle is larger than the
+// registers.
 std::vector<double> second_moment(const UnitRows& u) {
   const auto dim = static_cast<std::size_t>(u.dim);
   std::vector<double> second(dim * dim, 0.0);

@@ -5,9 +5,10 @@
 // The rows are normalised to unit length, u, and three numbers compared with those of as many uniform random
 // unit vectors of the same dimension (the control, drawn control_draws times):
 //
-//   eigenvalue spread  sqrt(d) ‖(1/n) Σ u uᵀ - I/d‖_F, the standard deviation over the mean of the second
-//   moment's eigenvalues kurtosis           d² mean of u_c⁴ over rows and coordinates; 3d / (d + 2) for
-//   uniform vectors, d for one-hot ones mean energy share  ‖(1/n) Σ u‖²
+//   eigenvalue spread   sqrt(d) ‖(1/n) Σ u uᵀ - I/d‖_F: of the second moment's eigenvalues, the standard
+//                       deviation over the mean
+//   kurtosis            d² mean of u_c⁴ over rows and coordinates; 3d / (d + 2) for uniform vectors
+//   mean energy share   ‖(1/n) Σ u‖²
 //
 // A z-score is the distance from the control's mean in its standard deviations. Spread² and mean energy are
 // close to scaled chi-squares, so their z-scores are taken of cube roots, which are close to normal (Wilson

@@ -1,12 +1,13 @@
 #pragma once
 // What theory says about a scalar codec after a rotation, on unit vectors of R^d.
 //
-//   expected   E‖u - û‖² for u uniform on the sphere, integrated from the exact coordinate law: every
-//   orthogonal rotation D_mse(b)  <= (√3 π / 2) 4^-b                 mean squared error of any unit vector
-//   (TurboQuant, arXiv 2504.19874, D_prod(b) <= (π / 2d) D_mse(b - 1)           E(⟨y,x⟩ - estimate)², ‖x‖ =
-//   ‖y‖ = 1       theorems 1 and 2, for a dense
-//                                                                                          Haar rotation),
-//                                                                                          D_mse(0) = 1
+//   expected               E‖u - û‖² for u uniform on the sphere, integrated from the exact coordinate law: the
+//                          same for every orthogonal rotation
+//   mean squared error     D_mse(b) <= (√3 π / 2) 4^-b for any unit vector
+//   inner products         D_prod(b) = E(⟨y,x⟩ - estimate)² <= (π / 2d) D_mse(b - 1), ‖x‖ = ‖y‖ = 1,
+//                          D_mse(0) = 1
+//
+// The bounds are theorems 1 and 2 of TurboQuant (arXiv 2504.19874), for a dense Haar rotation.
 #include <cstdint>
 #include <string>
 
@@ -17,12 +18,11 @@ namespace rotorquant::evaluation {
 struct Theory {
   int bits = 0;
   std::int64_t dim = 0;
-  double expected_mse = 0.0;  // of the plain codec at `bits`: key/nmse on isotropic data
-  double mse_bound = 0.0;     // on D_mse(bits)
-  double expected_prod_mse =
-      0.0;  // of stage 1, which has bits - 1: the residual energy that the sketch carries
+  double expected_mse = 0.0;       // of the plain codec: key/nmse on isotropic data
+  double mse_bound = 0.0;          // on D_mse(bits)
+  double expected_prod_mse = 0.0;  // of stage 1 at bits - 1: the residual energy that the sketch carries
   double prod_variance_bound =
-      0.0;  // on D_prod(bits), with the exact stage-1 distortion in place of its bound
+      0.0;  // on D_prod(bits), from the exact stage-1 distortion instead of its bound
 };
 
 double mse_bound(int bits);

@@ -47,7 +47,8 @@ TEST_P(MeanIntervalCoverage, IsNear95Percent) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, MeanIntervalCoverage, ::testing::Values(2, 3, 7, 8, 10, 30));
 
-// What the widened level is for: the plain percentile interval of ten values misses the truth twice as often as it claims.
+// What the widened level is for: the plain percentile interval of ten values misses the truth twice as
+// often as it claims.
 TEST(MeanInterval, IsWiderThanThePlainPercentileOfFewValues) {
   RandomStream random(1, Purpose::synthetic);
   const std::vector<double> sample = normals(random, 10, 0.0, 1.0);
@@ -110,7 +111,8 @@ TEST(GeometricMeanRatio, IntervalCoversTheTruth) {
       LossTable candidate{seeds, 3, {}};
       LossTable baseline{seeds, 3, {}};
       for (std::int64_t i = 0; i < seeds * 3; ++i) {
-        // The noise has mean 1, so that the ratio of expectations is known; cells differ in size by powers of ten.
+        // The noise has mean 1, so that the ratio of expectations is known; cells differ in size by powers
+        // of ten.
         const double size = std::pow(10.0, static_cast<double>(i % 3));
         candidate.losses.push_back(truth * size * (1.0 + 0.1 * random.normal()));
         baseline.losses.push_back(size * (1.0 + 0.1 * random.normal()));
