@@ -17,6 +17,9 @@ namespace {
 // Newton stops when no level moves by more than this share of the standard deviation: rounding level of
 // float64.
 constexpr double stationary_step = 1e-14;
+// Below this share Newton converges quadratically: a step that does not shrink any more is rounding. The sphere
+// law of a large dimension, a long recurrence, rounds before stationary_step.
+constexpr double quadratic_step = 1e-7;
 constexpr int max_iterations = 500;
 
 // The positive half of a symmetric quantizer: levels c[0] < c[1] < ..., cell i between the midpoints around
@@ -37,6 +40,7 @@ class HalfQuantizer {
     // A few fixed-point steps (Lloyd's method I) first: they cannot leave the region of ordered levels.
     constexpr int fixed_point_steps = 30;
     for (int step = 0; step < fixed_point_steps; ++step) levels_ = centroids();
+    double previous = std::numeric_limits<double>::infinity();
     for (int step = 0; step < max_iterations; ++step) {
       std::vector<double> move = newton_move();
       // Half a step less as long as the levels would cross one another or leave the support.
@@ -48,7 +52,9 @@ class HalfQuantizer {
         levels_[i] += move[i];
         largest = std::max(largest, std::abs(move[i]));
       }
-      if (largest <= stationary_step * law_.standard_deviation()) break;
+      const double share = largest / law_.standard_deviation();
+      if (share <= stationary_step || (share <= quadratic_step && share >= previous)) break;
+      previous = share;
     }
     return levels_;
   }

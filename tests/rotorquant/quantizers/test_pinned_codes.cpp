@@ -1,0 +1,59 @@
+// Codes are a stored format: the same seed and input give the same bytes for ever. A digest that changes says
+// that stored codes of earlier versions no longer decode.
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "support/samples.hpp"
+
+namespace rotorquant::test {
+namespace {
+
+// FNV-1a, 64 bits (Fowler, Noll, Vo).
+std::uint64_t digest(const std::vector<std::uint8_t>& bytes) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const std::uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3U;
+  return hash;
+}
+
+constexpr int pinned_bits = 3;
+
+std::uint64_t code_digest(const std::string& name, std::int64_t dim) {
+  const auto quantizer = build(name, pinned_bits, dim, 42);
+  return digest(bytes_of(*quantizer, encode(*quantizer, normal_matrix(50, dim, 7))));
+}
+
+struct Digests {
+  std::uint64_t d64, d67;
+};
+
+const std::map<std::string, Digests>& pinned() {
+  static const std::map<std::string, Digests> table = {
+      {"identity", {0x22d096c1b6fd7ea5, 0x452108f0f8aa07fd}},
+      {"planarquant", {0x24daac1ad96cee17, 0xabc8137f4c628eb5}},
+      {"rotorquant", {0x831e63717e5af03e, 0x49684f6e1a8a9f93}},
+      {"rotorquant-prod", {0x1c579a8647e5909f, 0xef26880970a66f3c}},
+      {"rotorquant-trivector", {0xee776787c5af069e, 0xa4f17fd320ed2d51}},
+      {"isoquant", {0x8dd77ea47b8ff552, 0xa294f1f56cc4c5c7}},
+      {"turboquant", {0x6b02bad2b42e7740, 0xb83d29153bfe4915}},
+      {"turboquant-prod", {0xa63a718e01dd5944, 0x563848fc5dcf8be8}},
+  };
+  return table;
+}
+
+TEST(PinnedCodes, OfEveryQuantizerAreUnchanged) {
+  for (const QuantizerInfo& info : quantizer_registry()) {
+    const Digests now = {code_digest(info.name, 64), code_digest(info.name, 67)};
+    const std::string line = fmt::format("{{\"{}\", {{{:#018x}, {:#018x}}}}},", info.name, now.d64, now.d67);
+    const auto known = pinned().find(info.name);
+    if (known == pinned().end()) {
+      ADD_FAILURE() << "not pinned; the line is " << line;
+      continue;
+    }
+    EXPECT_TRUE(known->second.d64 == now.d64 && known->second.d67 == now.d67) << "codes are now " << line;
+  }
+}
+
+}  // namespace
+}  // namespace rotorquant::test
