@@ -77,6 +77,7 @@ TrellisValueFormat::TrellisValueFormat(int dim, int bits, std::shared_ptr<const 
     scales_[static_cast<std::size_t>(c)] =
         static_cast<float>(std::ldexp(std::exp2((c - 128) / 16.0), options.offset));
   }
+  if (!extra_.empty()) extra_values_ = code_.codebook().levels(bits_ + 1).values().data();
   arrange_for_decoder();
 }
 
@@ -177,11 +178,11 @@ void TrellisValueFormat::decode(const std::uint8_t* bytes, float* y_hat) const {
   decoder_({planes, dim(), reinterpret_cast<const std::int8_t*>(byte_levels_.data()),
             reinterpret_cast<const std::int16_t*>(pair_levels_.data()), scale / levels_per_unit},
            y_hat, table_index.data());
-  if (extra_.empty()) return;
-  const float* const values = code_.codebook().levels(bits_ + 1).values().data();
+  const int top_shift = code_.memory() + bits_;
+  const unsigned extra_bits = bytes[1];
   for (std::size_t j = 0; j < extra_.size(); ++j) {
-    const unsigned top = (bytes[1] >> j) & 1U;
-    y_hat[extra_[j]] = values[table_index[extra_[j]] | top << (code_.memory() + bits_)] * scale;
+    const unsigned top = (extra_bits >> j) & 1U;
+    y_hat[extra_[j]] = extra_values_[table_index[extra_[j]] | top << top_shift] * scale;
   }
 }
 

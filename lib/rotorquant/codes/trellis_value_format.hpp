@@ -72,7 +72,8 @@ class TrellisValueFormat {
 
   int bits_;
   int scale_trials_;
-  std::vector<std::uint16_t> extra_;  // coordinate of each bit of byte 1
+  std::vector<std::uint16_t> extra_;     // coordinate of each bit of byte 1
+  const float* extra_values_ = nullptr;  // values of the table of width bits_ + 1; the codebook's
   TrellisCode code_;
   std::array<float, 256> scales_;
   trellis::PlaneDecoder decoder_;       // nullptr: decode symbol by symbol
