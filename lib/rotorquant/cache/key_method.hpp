@@ -1,0 +1,79 @@
+#pragma once
+// How the keys of one head are coded, before a sequence is seen: what KeySequence needs to know of a quantizer of keys.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rotorquant/quantizers/calibrated.hpp"
+#include "rotorquant/quantizers/quantizer.hpp"
+
+namespace rotorquant {
+
+// Something stored once for each head and sequence.
+struct SideField {
+  std::string name;
+  std::int64_t bits;
+};
+
+// A quantizer fitted to one sequence: keys less `centre` (empty: nothing) are coded.
+struct SequenceQuantizer {
+  std::shared_ptr<const Quantizer> quantizer;
+  std::vector<float> centre;  // [dim], as stored
+  std::vector<SideField> side;
+};
+
+class KeyMethod {
+ public:
+  virtual ~KeyMethod() = default;
+
+  // Bits of every vector, the same for all sequences.
+  virtual const CodeLayout& layout() const = 0;
+  std::int64_t dim() const { return layout().dim; }
+  // Whether keys are coded as they were before RoPE.
+  virtual bool before_rope() const = 0;
+  // keys [n, dim]: the first keys of the sequence from its token 0, sinks included, all that are known when coding starts,
+  // before RoPE if before_rope(). `sinks` of them are kept apart and need no code.
+  virtual SequenceQuantizer open(HostView<const float> keys, std::int64_t sinks) const = 0;
+};
+
+// What is subtracted from the keys of a sequence before coding. Softmax over keys does not see it; it is stored in fp16.
+enum class Centering {
+  none,
+  online,        // the mean of the sequence's tokens 4..127 (adaptation_first_token, ..._last_token)
+  channel_mean,  // the mean of all keys that are not sinks
+};
+
+// Any quantizer of vectors, with centering.
+class CenteredKeys final : public KeyMethod {
+ public:
+  CenteredKeys(std::shared_ptr<const Quantizer> quantizer, Centering centering)
+      : quantizer_(std::move(quantizer)), centering_(centering) {}
+
+  const CodeLayout& layout() const override { return quantizer_->layout(); }
+  bool before_rope() const override { return false; }
+  SequenceQuantizer open(HostView<const float> keys, std::int64_t sinks) const override;
+
+ private:
+  std::shared_ptr<const Quantizer> quantizer_;
+  Centering centering_;
+};
+
+// `rotorquant-calibrated`.
+class CalibratedKeys final : public KeyMethod {
+ public:
+  CalibratedKeys(std::shared_ptr<const CalibratedParameters> parameters, AdaptationOptions adaptation = {},
+                 CalibratedSearch search = {});
+
+  const CodeLayout& layout() const override { return layout_; }
+  bool before_rope() const override { return true; }
+  SequenceQuantizer open(HostView<const float> keys, std::int64_t sinks) const override;
+
+ private:
+  std::shared_ptr<const CalibratedParameters> parameters_;
+  AdaptationOptions adaptation_;
+  CalibratedSearch search_;
+  CodeLayout layout_;
+};
+
+}  // namespace rotorquant

@@ -1,0 +1,86 @@
+#pragma once
+// `rotorquant-calibrated`: the codec of keys before RoPE, for one KV head and one sequence (calibrated_parameters.hpp has
+// the formula and the meaning of every parameter).
+//
+// A vector's code is one string of bits * dim + 16 bits, padded to a byte: the mixed-width planes of the indices
+// (mixed_planes.hpp), the centroid's index, the scale code; least significant bits first.
+//
+// The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric: it searches
+// centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by coordinate descent over
+// the indices, which M's off-diagonal part couples. None of this costs a stored bit.
+#include <memory>
+#include <vector>
+
+#include "rotorquant/codes/mixed_planes.hpp"
+#include "rotorquant/quantizers/calibrated_parameters.hpp"
+#include "rotorquant/quantizers/quantizer.hpp"
+
+namespace rotorquant {
+
+// How hard the encoder looks; the format is the same.
+struct CalibratedSearch {
+  int scale_radius = 2;  // scale codes tried on each side of the nearest to the residual's norm
+  int centroid_choices =
+      4;  // centroids that get the full search, best first at their nearest scale; 0: the nearest only
+  int descent_sweeps = 2;  // of the coordinate descent at most; it ends when nothing changes
+};
+
+class CalibratedCodec final : public Quantizer {
+ public:
+  // Validates the parameters. `adaptation` as made by observe_sequence.
+  explicit CalibratedCodec(std::shared_ptr<const CalibratedParameters> parameters,
+                           SequenceAdaptation adaptation = {}, CalibratedSearch search = {});
+
+  const CodeLayout& layout() const override { return layout_; }
+  std::int64_t stored_floats() const override { return parameters_->decoder_floats(); }
+  // x [n, dim]: keys before RoPE.
+  void encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const override;
+  void decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const override;
+
+  const CalibratedParameters& parameters() const { return *parameters_; }
+  const SequenceAdaptation& adaptation() const { return adaptation_; }
+  const std::vector<std::uint8_t>& widths() const { return widths_; }  // [dim]
+
+ private:
+  struct Workspace;
+  // The levels of one width, with a table that finds the index of a value in about one comparison.
+  class Levels {
+   public:
+    explicit Levels(int width);
+    // The number of boundaries strictly below y.
+    std::uint8_t index_of(float y) const;
+    float operator[](std::uint8_t index) const { return levels_[index]; }
+
+   private:
+    std::vector<float> levels_;         // [2^width]
+    std::vector<float> boundaries_;     // [2^width - 1], then +infinity
+    std::vector<std::uint8_t> starts_;  // boundaries surely below each cell of a uniform grid
+  };
+
+  float scale_of(int code) const;
+  int nearest_scale_code(double scale) const;
+  void encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
+                     Workspace& workspace) const;
+  float search_scales(const float* y, int first_code, int last_code, float best, Workspace& workspace) const;
+  void descend(float scale, Workspace& workspace) const;
+  const Levels& levels_at(std::int64_t position) const {
+    return codebooks_[widths_[static_cast<std::size_t>(planes_.order()[static_cast<std::size_t>(position)])]];
+  }
+
+  std::shared_ptr<const CalibratedParameters> parameters_;
+  SequenceAdaptation adaptation_;
+  CalibratedSearch search_;
+  std::vector<std::uint8_t> widths_;
+  MixedPlanes planes_;
+  CodeLayout layout_;
+  std::vector<Levels> codebooks_;  // [9], by width
+  // Coordinates after F are in storage order everywhere below.
+  std::vector<float> shift_;              // [dim], of the key's own coordinates
+  std::vector<float> forward_;            // [dim, dim]: x - h times this is F (x - h) / sigma
+  std::vector<float> backward_;           // [dim, dim]: y^ times this is F^-1 (sigma y^)
+  std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
+  std::vector<float> metric_;             // [dim, dim]: sigma F^-T M F^-1 sigma
+  std::vector<float> diagonal_;           // [dim] of metric_
+};
+
+}  // namespace rotorquant
