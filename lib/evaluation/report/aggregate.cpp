@@ -103,6 +103,15 @@ void append_timings(const RowCells& cells, std::int64_t vectors_per_cell,
   }
 }
 
+// What theory expects of the setting's keys: numbers without a spread or a worst place.
+void append_theory(const Setting& setting, std::vector<MetricSummary>& metrics) {
+  const std::pair<const char*, std::optional<double>> expectations[] = {
+      {"theory/nmse", setting.isotropic_nmse}, {"theory/nmse_bound", setting.nmse_bound}};
+  for (const auto& [tag, value] : expectations) {
+    if (value) metrics.push_back(summarize_seeds(tag, {*value}));
+  }
+}
+
 double mean_bits_per_value(const Setting& setting, const DatasetSummary& dataset) {
   const double bits =
       static_cast<double>(setting.key_size.bits_per_vector + setting.value_size.bits_per_vector);
@@ -144,6 +153,7 @@ std::vector<Row> aggregate(const SweepResult& result) {
     for (std::size_t metric = 0; metric < registry.size(); ++metric) {
       if (auto summary = summarize_metric(registry[metric], metric, cells)) row.metrics.push_back(*summary);
     }
+    append_theory(setting, row.metrics);
     append_timings(cells, 2 * dataset.num_tokens, row.timings);
   }
   return rows;

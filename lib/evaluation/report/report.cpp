@@ -1,5 +1,8 @@
 #include "evaluation/report/report.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 #include <ostream>
 #include <string_view>
@@ -7,6 +10,8 @@
 #include "evaluation/metrics/metric_registry.hpp"
 #include "evaluation/report/aggregate.hpp"
 #include "evaluation/report/atomic_file.hpp"
+#include "evaluation/report/report_reader.hpp"
+#include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -33,6 +38,8 @@ Json metrics_json() {
   for (const MetricInfo& info : metric_registry()) {
     metrics[info.tag] = {{"better", better_name(info.better)}, {"unit", info.unit}};
   }
+  for (const char* tag : {"theory/nmse", "theory/nmse_bound"})
+    metrics[tag] = {{"better", "lower"}, {"unit", "1"}};
   for (const char* operation : {"encode", "decode"}) {
     metrics[std::string("time/") + operation] = {{"better", "lower"}, {"unit", "s"}};
   }
@@ -168,6 +175,15 @@ nlohmann::ordered_json build_report(const RunInfo& run, const SweepResult& resul
     report["skipped"].push_back({{"what", skipped.what}, {"why", skipped.why}});
   }
   return report;
+}
+
+void check_table_metric(const std::string& tag) {
+  std::vector<std::string> known = {stored_size_tag};
+  const Json metrics = metrics_json();
+  for (const auto& [name, meaning] : metrics.items()) known.push_back(name);
+  if (std::find(known.begin(), known.end(), tag) != known.end()) return;
+  throw UsageError(
+      fmt::format("unknown metric '{}'{}; valid: {}", tag, nearest_hint(tag, known), fmt::join(known, ", ")));
 }
 
 nlohmann::ordered_json strip_time_fields(const Json& report) {

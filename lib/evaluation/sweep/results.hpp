@@ -31,6 +31,10 @@ struct Setting {
   int bits = 0;        // 1..8
   StoredSize key_size;
   StoredSize value_size;
+  // Of the key quantizer, where theory has something to say: E||u - u^||^2 for u uniform on the unit sphere, integrated from
+  // the exact coordinate law, and the upper bound on it.
+  std::optional<double> isotropic_nmse;
+  std::optional<double> nmse_bound;
 };
 
 // How far a (layer, head)'s keys are from isotropic; see evaluation/statistics/isotropy.hpp.

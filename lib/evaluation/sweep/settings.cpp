@@ -6,10 +6,12 @@
 #include <map>
 #include <utility>
 
+#include "evaluation/statistics/theory.hpp"
 #include "evaluation/sweep/ranges.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/quantizers/scalar_codec.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -109,16 +111,19 @@ std::string width_refusal(const QuantizerSpec& spec, int bits) {
 
 }  // namespace
 
-SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, std::int64_t value_dim) {
+SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, std::int64_t value_dim,
+                            Space space) {
   SettingList list;
   for (const Pairing& pair : pairings(request)) {
     const bool fixed = fixes_width(pair.keys) && fixes_width(pair.values);
     const std::vector<std::int64_t> widths =
         fixed ? std::vector<std::int64_t>{request.bits.front()} : request.bits;
     for (const std::int64_t bits : widths) {
-      Setting setting{
-          pair.label, pair.keys.text(), pair.values.text(), width_of(pair.keys, static_cast<int>(bits)), {},
-          {}};
+      Setting setting;
+      setting.label = pair.label;
+      setting.keys = pair.keys.text();
+      setting.values = pair.values.text();
+      setting.bits = width_of(pair.keys, static_cast<int>(bits));
       std::string refusal = width_refusal(pair.keys, setting.bits);
       if (refusal.empty()) refusal = width_refusal(pair.values, setting.bits);
       if (!refusal.empty()) {
@@ -130,6 +135,16 @@ SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, 
         throw UsageError(fmt::format("quantizer '{}' is given twice at {} bits", pair.label, setting.bits));
       }
       const QuantizerPair built = build_pair(setting, 0, head_dim, value_dim);
+      std::optional<std::string> missing = built.keys->unsupported_on(space);
+      if (!missing) missing = built.values->unsupported_on(space);
+      if (missing) {
+        list.skipped.push_back({fmt::format("{} at {} bits", pair.label, setting.bits), *missing});
+        continue;
+      }
+      if (const auto* codec = dynamic_cast<const ScalarCodec*>(built.keys.get())) {
+        setting.isotropic_nmse = expected_distortion(codec->codebook(), head_dim);
+        setting.nmse_bound = mse_bound(codec->codebook().bits());
+      }
       setting.key_size = stored_size(*built.keys);
       setting.value_size = stored_size(*built.values);
       list.settings.push_back(setting);

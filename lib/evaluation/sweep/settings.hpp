@@ -23,8 +23,9 @@ struct SettingList {
 
 // Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and
 // when nothing is left to do. A specification may fix its own width by `bits=N`, which then replaces the
-// sweep's widths.
-SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, std::int64_t value_dim);
+// sweep's widths. Quantizers without code for `space` are skipped.
+SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, std::int64_t value_dim,
+                            Space space);
 
 QuantizerPair build_pair(const Setting& setting, std::uint64_t seed, std::int64_t head_dim,
                          std::int64_t value_dim);

@@ -135,7 +135,7 @@ class Sweep {
     check_dims(dumps);
     for (const std::int64_t seed : request.seeds) result_.seeds.push_back(static_cast<std::uint64_t>(seed));
     const DumpInfo& info = dumps.front().info();
-    SettingList list = expand_settings(request, info.head_dim, info.value_dim);
+    SettingList list = expand_settings(request, info.head_dim, info.value_dim, execution.space);
     result_.settings = std::move(list.settings);
     result_.skipped = std::move(list.skipped);
     for (const DumpPlan& plan : plans_) describe(plan);

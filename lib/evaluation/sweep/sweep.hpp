@@ -9,11 +9,13 @@
 #include "evaluation/dump/dump.hpp"
 #include "evaluation/sweep/request.hpp"
 #include "evaluation/sweep/results.hpp"
+#include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
 
 struct SweepExecution {
   int threads = 1;
+  Space space = Space::cpu;  // where quantizers run
   bool quiet = false;        // no progress
   std::string journal_path;  // "" = no journal
   bool resume = false;       // continue the journal of an interrupted sweep, if there is one

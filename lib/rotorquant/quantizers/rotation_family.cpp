@@ -9,6 +9,7 @@ namespace rotorquant {
 namespace {
 
 constexpr std::int64_t max_sketch_dim = 65536;
+constexpr std::int64_t max_cascade_layers = 64;
 
 bool offers(const std::string& rotations, const std::string& name) {
   for (const std::string& offered : split(rotations, '|')) {
@@ -37,6 +38,12 @@ std::vector<ParameterInfo> family_parameters(const std::string& rotations) {
     parameters.push_back({"grade_bits", "auto or S/V/B/T with widths 0..8, as 0/2/0/0", "auto",
                           "bits of each grade; only vectors are non-zero, so only V is stored"});
   }
+  if (offers(rotations, "cascade")) {
+    parameters.push_back(
+        {"layers", "an integer from 1 to 64, or 0 for ceil(log3 d) + 1", "0", "layers of the cascade"});
+    parameters.push_back({"cascade_rotors", "flat|haar", "flat",
+                          "rotors of the cascade: the flattest ones, or uniform on the rotations"});
+  }
   if (offers(rotations, "quaternion")) {
     parameters.push_back({"mode", "full|fast", "full", "q_L v conj(q_R), or q_L v"});
   }
@@ -58,6 +65,11 @@ RotationSettings rotation_settings(const ParameterReader& parameters, const std:
   if (rotation == "rotor") {
     settings.rotor_sampling =
         parameters.choice("rotor_sampling") == "haar" ? RotorSampling::haar : RotorSampling::uniform_angle;
+  }
+  if (rotation == "cascade") {
+    settings.layers = parameters.integer("layers", 0, max_cascade_layers);
+    settings.cascade_rotors =
+        parameters.choice("cascade_rotors") == "haar" ? CascadeRotors::haar : CascadeRotors::flat;
   }
   if (rotation == "quaternion") {
     settings.quaternion_mode =
@@ -125,21 +137,20 @@ QuantizerInfo plain_quantizer(const std::string& name, const std::string& rotati
 QuantizerInfo two_stage_quantizer(const std::string& name, const std::string& plain_name,
                                   const std::string& rotations, const std::string& summary,
                                   const std::string& source) {
-  return {
-      name,
-      summary,
-      source,
-      two_stage_parameters(rotations),
-      plain_name,
-      2,
-      [name, rotations](const ParameterReader& parameters, const BuildRequest& request) {
-        // One of the bits is the sketch's.
-        const std::int64_t given = parameters.integer("qjl_dim", 0, max_sketch_dim);
-        const std::int64_t sketch_dim = given == 0 ? request.dim : given;
-        return std::make_shared<ProdCodec>(
-            build_codec(name, rotations, parameters, request, request.bits - 1),
-            QjlSketch::random(request.dim, sketch_dim, request.seed));
-      }};
+  return {name,
+          summary,
+          source,
+          two_stage_parameters(rotations),
+          plain_name,
+          2,
+          [name, rotations](const ParameterReader& parameters, const BuildRequest& request) {
+            // One of the bits is the sketch's.
+            const std::int64_t given = parameters.integer("qjl_dim", 0, max_sketch_dim);
+            const std::int64_t sketch_dim = given == 0 ? request.dim : given;
+            return std::make_shared<ProdCodec>(
+                build_codec(name, rotations, parameters, request, request.bits - 1),
+                QjlSketch::random(request.dim, sketch_dim, request.seed));
+          }};
 }
 
 }  // namespace rotorquant

@@ -16,6 +16,7 @@ const std::vector<RotationInfo>& rotation_registry() {
       {"rotor", "3", "3 FMA", "d", "RotorQuant"},
       {"quaternion", "4", "4 FMA", "3d/4 (fast), 3d/2 (full)", "IsoQuant"},
       {"hadamard", "d", "log2 d adds", "d signs", "RHT, QuaRot"},
+      {"cascade", "d", "3 FMA a layer", "2 bits a rotor (flat)", "ours"},
       {"haar", "d", "d FMA", "d^2", "TurboQuant"},
   };
   return registry;
@@ -37,6 +38,10 @@ std::shared_ptr<const Rotation> make_rotation(const std::string& name, std::int6
         random_quaternion_rotation(dim, settings.tail, settings.quaternion_mode, seed));
   }
   if (name == "hadamard") return std::make_shared<HadamardRotation>(HadamardRotation::random(dim, seed));
+  if (name == "cascade") {
+    const std::int64_t layers = settings.layers == 0 ? default_cascade_layers(dim) : settings.layers;
+    return std::make_shared<CascadeRotation>(dim, layers, settings.cascade_rotors, seed);
+  }
   if (name == "haar") return std::make_shared<DenseRotation>(DenseRotation::haar(dim, seed));
   std::vector<std::string> known;
   for (const RotationInfo& info : rotation_registry()) known.push_back(info.name);

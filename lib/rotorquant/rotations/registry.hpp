@@ -6,6 +6,7 @@
 
 #include "rotorquant/clifford/rotor.hpp"
 #include "rotorquant/rotations/block_rotation.hpp"
+#include "rotorquant/rotations/cascade.hpp"
 #include "rotorquant/rotations/quaternion.hpp"
 
 namespace rotorquant {
@@ -15,6 +16,8 @@ struct RotationSettings {
   Tail tail = Tail::plane;                                      // givens, rotor, quaternion
   RotorSampling rotor_sampling = RotorSampling::uniform_angle;  // rotor
   QuaternionMode quaternion_mode = QuaternionMode::full;        // quaternion
+  CascadeRotors cascade_rotors = CascadeRotors::flat;           // cascade
+  std::int64_t layers = 0;                                      // cascade; 0 = default_cascade_layers
 };
 
 struct RotationInfo {

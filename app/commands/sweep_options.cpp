@@ -1,0 +1,125 @@
+#include "commands/sweep_options.hpp"
+
+#include <fmt/format.h>
+
+#include "evaluation/metrics/metric_registry.hpp"
+#include "evaluation/report/report.hpp"
+#include "evaluation/report/tables.hpp"
+#include "evaluation/statistics/comparison.hpp"
+#include "evaluation/sweep/compare_settings.hpp"
+#include "evaluation/sweep/ranges.hpp"
+#include "rotorquant/core/dispatch.hpp"
+#include "rotorquant/core/error.hpp"
+
+namespace rotorquant::app {
+namespace {
+
+constexpr std::int64_t largest_index = 1'000'000;
+
+bool holds_baseline(const evaluation::SweepRequest& request) {
+  if (request.baseline.empty() || !request.keys.empty()) return request.baseline.empty();
+  for (const std::string& quantizer : request.quantizers) {
+    if (quantizer == request.baseline) return true;
+  }
+  return false;
+}
+
+// What tables show on a terminal: the report's own view of itself.
+void print_tables(const nlohmann::ordered_json& report) {
+  const std::vector<evaluation::ReportFile> reports = {{"", report}};
+  fmt::print("{}", evaluation::render_text(evaluation::build_tables(reports, {})));
+  if (!report.contains("comparisons")) return;
+  evaluation::TableOptions verdicts;
+  verdicts.layout = evaluation::TableLayout::compare;
+  fmt::print("\n{}", evaluation::render_text(evaluation::build_tables(reports, verdicts)));
+}
+
+}  // namespace
+
+void SweepOptions::add_to(CLI::App& command) {
+  command.add_option("dumps", dump_paths, "Dumps of captured keys, values and queries (HDF5)")
+      ->required()
+      ->type_name("DUMP");
+  command.add_option("--config", config_path, "Experiment as JSON; options given here replace what it says")
+      ->type_name("FILE");
+  command.add_option("--bits", bits, "Bit widths, such as 2,3,4 or 2-4 (default 2,3,4)");
+  command.add_option("--seeds", seeds, "Seeds, such as 0-9");
+  command.add_option("--min-context", min_context, "Leave out queries that see fewer than N earlier keys")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--metrics", metrics, "Metrics shown in tables; reports hold all")->delimiter(',');
+  common.add_selection(command);
+  command.add_option("--map", maps,
+                     "Where another format keeps its tensors: key=/path,axes=LHTD (repeatable)");
+  command
+      .add_option("--softmax-scale", softmax_scale,
+                  "In place of the dump's; 1/sqrt(head_dim) for mapped files")
+      ->check(CLI::PositiveNumber);
+  common.add_execution(command);
+  common.add_output(command, "The JSON report");
+  command.add_option("--cells", cells_path, "Write one line per seed, layer and head to this file")
+      ->type_name("FILE");
+  command.add_flag("--resume", resume, "Continue an interrupted run of the same command");
+}
+
+evaluation::SweepRequest SweepOptions::request() const {
+  evaluation::SweepRequest request =
+      config_path.empty() ? evaluation::SweepRequest{} : evaluation::read_config(config_path);
+  if (!bits.empty()) request.bits = evaluation::parse_ranges(bits, "bits", min_bits, max_bits);
+  if (!seeds.empty()) request.seeds = evaluation::parse_ranges(seeds, "seeds", 0, largest_index);
+  if (!common.layers.empty())
+    request.layers = evaluation::parse_ranges(common.layers, "layers", 0, largest_index);
+  if (!common.heads.empty())
+    request.heads = evaluation::parse_ranges(common.heads, "heads", 0, largest_index);
+  if (common.max_tokens > 0) request.max_tokens = common.max_tokens;
+  if (min_context) request.min_context = *min_context;
+  if (!metrics.empty()) request.metrics = metrics;
+  for (const std::string& metric : request.metrics) evaluation::check_table_metric(metric);
+  return request;
+}
+
+std::vector<evaluation::Dump> SweepOptions::open_dumps(const evaluation::SweepRequest& request) const {
+  evaluation::DumpOptions options;
+  if (!maps.empty()) options.maps = evaluation::parse_axis_maps(maps);
+  if (request.max_tokens > 0) options.max_tokens = request.max_tokens;
+  options.softmax_scale = softmax_scale;
+  std::vector<evaluation::Dump> dumps;
+  for (const std::string& path : dump_paths) dumps.push_back(evaluation::Dump::open(path, options));
+  return dumps;
+}
+
+evaluation::SweepExecution SweepOptions::execution() const {
+  evaluation::SweepExecution execution;
+  execution.threads = common.thread_count();
+  execution.space = common.device == "cpu" ? Space::cpu : Space::cuda;
+  execution.quiet = common.quiet;
+  execution.resume = resume;
+  // A report on standard output leaves no place for a journal beside it.
+  if (!common.output.empty() && common.output != "-") execution.journal_path = common.output + ".journal";
+  return execution;
+}
+
+void run_and_report(const SweepOptions& options, const evaluation::SweepRequest& request,
+                    const Invocation& invocation) {
+  check_device(options.common.device);
+  if (!holds_baseline(request)) {
+    throw UsageError(fmt::format("baseline '{}': not among the quantizers; valid: {}", request.baseline,
+                                 fmt::join(request.quantizers, ", ")));
+  }
+  evaluation::RunInfo run;
+  run.argv = invocation.argv;
+  run.config = evaluation::to_json(request);
+  run.device = options.common.device;
+  run.threads = options.common.thread_count();
+  const std::vector<evaluation::Dump> dumps = options.open_dumps(request);
+  const evaluation::SweepExecution execution = options.execution();
+  const evaluation::SweepResult result = evaluation::run_sweep(request, dumps, execution);
+  const nlohmann::ordered_json report =
+      evaluation::build_report(run, result, evaluation::compare_settings(result, request.baseline));
+  if (!options.cells_path.empty()) evaluation::write_cells(options.cells_path, result);
+  if (!options.common.output.empty()) evaluation::write_report(options.common.output, report);
+  evaluation::discard_journal(execution);
+  if (options.common.json && options.common.output != "-") fmt::print("{}", evaluation::report_text(report));
+  if (!options.common.json && !options.common.quiet && options.common.output != "-") print_tables(report);
+}
+
+}  // namespace rotorquant::app
