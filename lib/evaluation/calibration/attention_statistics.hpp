@@ -2,11 +2,11 @@
 // What the queries of one KV head's group do with its keys, from one calibration sequence.
 //
 //   key mass      m_s = sum over queries of p_qs, the softmax weight of key s
-//   query metric  M = sum over queries q and keys s of a_qs (R_-s q)(R_-s q)^T: an error e of the key before RoPE changes the
-//                 logit by <R_-s q, e>, R_-s the inverse of the key's rotary embedding
+//   query metric  M = sum over queries q and keys s of a_qs (R_-s q)(R_-s q)^T: an error e of the key before
+//                 RoPE changes the logit by <R_-s q, e>, R_-s the inverse of the key's rotary embedding
 // By QueryMetric, a_qs is
-//   attention  p_qs (1 - p_qs), sinks left out: to second order KL(p || p^) = 1/2 Var_p(logit error), and this is its
-//              expectation for errors that are independent between keys
+//   attention  p_qs (1 - p_qs), sinks left out: to second order KL(p || p^) = 1/2 Var_p(logit error), and
+//              this is its expectation for errors that are independent between keys
 //   uniform    1 - sum_s p_qs^2, shared evenly by every 32nd key that the query sees
 #include <cstdint>
 #include <span>

@@ -1,13 +1,14 @@
 #pragma once
 // The distortion that a cascade of 3x3 blocks leaves, and its gradient.
 //
-//   J = sum_i log(lambda_i w_i + theta),  lambda = diag(F S_k F^T),  w = diag(F^-T S_q F^-1),  F = B_L .. B_1 diag(delta)
+//   J = sum_i log(lambda_i w_i + theta),  lambda = diag(F S_k F^T),  w = diag(F^-T S_q F^-1),
+//   F = B_L .. B_1 diag(delta)
 //
-// S_k [d, d] covariance of keys, S_q [d, d] metric of queries, theta the level of reverse water-filling over the
-// eigenvalues of S_q S_k at b bits a coordinate: a coordinate whose lambda w is far below theta gets no bits. By Hadamard's
-// inequality J is least, sum log(eigenvalue + theta), when F diagonalises both.
-// Parameters of BlockKind::rotor: log delta [d], then a quaternion (w, x, y, z) of any length for each block, layer by
-// layer; of BlockKind::general: the blocks, 9 numbers each row-major (delta = 1).
+// S_k [d, d] covariance of keys, S_q [d, d] metric of queries, theta the level of reverse water-filling over
+// the eigenvalues of S_q S_k at b bits a coordinate: a coordinate whose lambda w is far below theta gets no
+// bits. By Hadamard's inequality J is least, sum log(eigenvalue + theta), when F diagonalises both.
+// Parameters of BlockKind::rotor: log delta [d], then a quaternion (w, x, y, z) of any length for each block,
+// layer by layer; of BlockKind::general: the blocks, 9 numbers each row-major (delta = 1).
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -19,7 +20,8 @@ namespace rotorquant::evaluation::calibration {
 
 using Triple = std::array<std::int32_t, 3>;
 
-// theta of the eigenvalues (all positive) at `bits` a coordinate: sum max(0, 1/2 log2(eigenvalue / theta)) = bits * d.
+// theta of the eigenvalues (all positive) at `bits` a coordinate:
+// sum max(0, 1/2 log2(eigenvalue / theta)) = bits * d.
 double water_level(const Vector& eigenvalues, double bits);
 // Eigenvalues of S_q S_k, ascending, floored at 1e-12.
 Vector product_eigenvalues(const Matrix& key_covariance, const Matrix& query_metric);

@@ -21,10 +21,15 @@ namespace {
 
 using namespace calibration;
 
-// Scales below this share of the median do not shrink further: a key almost on its centroid has no direction to learn from.
+// Scales below this share of the median do not shrink further: a key almost on its centroid has no direction
+// to learn from.
 constexpr double scale_floor_share = 0.1;
-// Streams of random numbers set aside for each head.
-constexpr std::uint32_t streams_per_head = 1U << 8;
+// Random streams of a head: layer << 16 | KV head << 8 | restart, so that a fit does not depend on which
+// other heads are fitted.
+constexpr int max_restarts = 255;
+std::uint32_t first_stream(const CalibrationInput& input) {
+  return static_cast<std::uint32_t>(input.layer << 16 | input.kv_head << 8);
+}
 
 // The fewest tokens that determine a covariance of `dim` channels and the centroids at all.
 std::int64_t least_tokens(std::int64_t dim, const FitSettings& settings) {
@@ -106,7 +111,7 @@ double median_of(Vector values) {
   return *middle;
 }
 
-HeadStatistics measure_head(const CalibrationInput& input, std::uint32_t index, const CalibrationModel& model,
+HeadStatistics measure_head(const CalibrationInput& input, const CalibrationModel& model,
                             const FitSettings& settings) {
   const auto dim = static_cast<Eigen::Index>(model.head_dim);
   const AttentionOptions options{model.softmax_scale, model.causal, settings.min_context, settings.sinks,
@@ -137,7 +142,7 @@ HeadStatistics measure_head(const CalibrationInput& input, std::uint32_t index, 
             (1.0 - settings.attention_mix) / static_cast<double>(tokens);
 
   const KMeansSettings clustering{std::int64_t{1} << settings.centroid_bits, settings.kmeans_restarts,
-                                  settings.kmeans_iterations, settings.seed, index * streams_per_head};
+                                  settings.kmeans_iterations, settings.seed, first_stream(input)};
   // Rounded as they will be stored, so that the fit sees what the encoder sees.
   result.centroids = kmeans(keys, weights, clustering).cast<float>().cast<double>();
   const std::vector<Eigen::Index> nearest = nearest_centres(keys, result.centroids);
@@ -248,8 +253,8 @@ void FitSettings::validate() const {
           fmt::format("covariance_shrinkage = {}; valid: above 0, at most 1", covariance_shrinkage));
   require(metric_regularisation > 0.0,
           fmt::format("metric_regularisation = {}; valid: above 0", metric_regularisation));
-  require(kmeans_restarts >= 1 && kmeans_restarts < static_cast<int>(streams_per_head),
-          fmt::format("kmeans_restarts = {}; valid: 1..{}", kmeans_restarts, streams_per_head - 1));
+  require(kmeans_restarts >= 1 && kmeans_restarts <= max_restarts,
+          fmt::format("kmeans_restarts = {}; valid: 1..{}", kmeans_restarts, max_restarts));
   require(kmeans_iterations >= 1, fmt::format("kmeans_iterations = {}; valid: 1 or more", kmeans_iterations));
 }
 
@@ -335,7 +340,7 @@ TransformSet fit_transforms(const Context& context, std::span<const CalibrationI
   parallel_for(context, total, [&](std::int64_t i) {
     const auto index = static_cast<std::size_t>(i);
     const CalibrationInput& input = inputs[index];
-    const HeadStatistics statistics = measure_head(input, static_cast<std::uint32_t>(i), model, settings);
+    const HeadStatistics statistics = measure_head(input, model, settings);
     HeadFit& head = set.heads[index];
     head.layer = input.layer;
     head.kv_head = input.kv_head;

@@ -65,7 +65,8 @@ struct CalibrationSource {
   std::int64_t tokens = 0;
 };
 
-// sum log(lambda w + theta) over coordinates: less is better, by 2 log(2) for each bit saved in one coordinate.
+// sum log(lambda w + theta) over coordinates: less is better, by 2 log(2) for each bit saved in one
+// coordinate.
 struct FitObjective {
   double before = 0.0;  // no mixing: each channel by itself
   double start = 0.0;   // greedy cascade
@@ -105,8 +106,9 @@ struct TransformSet {
 using FitProgress =
     std::function<void(std::int64_t done, std::int64_t total)>;  // heads; called by one thread at a time
 
-// The result depends on inputs, model and settings alone, not on the number of threads. `inputs` in the order of layer and
-// KV head. Errors: too few tokens, shapes that do not agree, values that are not finite (layer and head named).
+// The result depends on inputs, model and settings alone, not on the number of threads. `inputs` in the order
+// of layer and KV head. Errors: too few tokens, shapes that do not agree, values that are not finite (layer
+// and head named).
 TransformSet fit_transforms(const Context& context, std::span<const CalibrationInput> inputs,
                             const CalibrationModel& model, const FitSettings& settings,
                             const FitProgress& progress = {});

@@ -1,6 +1,6 @@
 #pragma once
-// Weighted Euclidean k-means (Lloyd), started from the weighted mean and weighted k-means++ draws (Arthur & Vassilvitskii
-// 2007); the best of several starts by the weighted sum of squared distances.
+// Weighted Euclidean k-means (Lloyd), started from the weighted mean and weighted k-means++ draws (Arthur &
+// Vassilvitskii 2007); the best of several starts by the weighted sum of squared distances.
 #include <cstdint>
 #include <vector>
 

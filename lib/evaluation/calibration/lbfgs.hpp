@@ -1,7 +1,8 @@
 #pragma once
-// Limited-memory BFGS (Nocedal & Wright, Numerical Optimization, 2nd ed., algorithm 7.4) with a line search by bisection for
-// the weak Wolfe conditions (Lewis & Overton 2013). A header of its own rather than a dependency: liblbfgs is a C interface
-// without an installed CMake package, for the hundred lines that follow.
+// Limited-memory BFGS (Nocedal & Wright, Numerical Optimization, 2nd ed., algorithm 7.4) with a line search
+// by bisection for the weak Wolfe conditions (Lewis & Overton 2013). A header of its own rather than a
+// dependency: liblbfgs is a C interface without an installed CMake package, for the hundred lines that
+// follow.
 #include <cmath>
 #include <deque>
 #include <limits>
@@ -14,9 +15,10 @@ namespace rotorquant::evaluation::calibration {
 struct LbfgsSettings {
   int iterations = 100;
   int memory = 20;
-  double gradient_tolerance = 1e-6;  // stop when no gradient element is larger
-  double decrease_tolerance =
-      1e-10;  // stop when a step lowers the objective by less, relative to 1 + |objective|
+  // Stop when no gradient element is larger, or when a step lowers the objective by less than this share of
+  // 1 + |objective|.
+  double gradient_tolerance = 1e-6;
+  double decrease_tolerance = 1e-10;
 };
 
 struct LbfgsResult {

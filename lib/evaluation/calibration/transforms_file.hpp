@@ -1,8 +1,9 @@
 #pragma once
 // Fitted transforms as a file: HDF5, format "rotorquant-transforms" version 1.
 //
-//   /                     attributes: format, format_version, head_dim d, num_kv_heads H, bits [count], every FitSettings field,
-//                         rope_layout, rotary_dim
+//   /                     attributes: format, format_version, head_dim d, num_kv_heads H, every scalar field
+//                         of FitSettings, rope_layout, rotary_dim
+//   /bits                 [count] int32
 //   /rope_inv_freq        [rotary_dim / 2] float64; absent for models without RoPE
 //   /sources/NNN          attributes of each calibration dump: name, sha256, model, source, tokens
 //   /layers/NNN           NNN: the model's own layer index
@@ -15,8 +16,8 @@
 //       blocks            [H, L, d / 3, 3, 3] float32 row-major, applied from layer 0 on after delta
 //       deviations        [H, d] float32
 //       weights           [H, d] float32
-//       widths            [H, d] uint8: of a sequence that measures nothing of its own, for other readers; follows from
-//                         deviations and weights, and is checked
+//       widths            [H, d] uint8: of a sequence that measures nothing of its own, for other readers;
+//                         follows from deviations and weights, and is checked
 //       objective         [H, 4] float64: before, start, after, bound (FitObjective)
 #include <string>
 

@@ -1,5 +1,6 @@
 #pragma once
-// How the keys of one head are coded, before a sequence is seen: what KeySequence needs to know of a quantizer of keys.
+// How the keys of one head are coded, before a sequence is seen: what KeySequence needs to know of a
+// quantizer of keys.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -32,12 +33,13 @@ class KeyMethod {
   std::int64_t dim() const { return layout().dim; }
   // Whether keys are coded as they were before RoPE.
   virtual bool before_rope() const = 0;
-  // keys [n, dim]: the first keys of the sequence from its token 0, sinks included, all that are known when coding starts,
-  // before RoPE if before_rope(). `sinks` of them are kept apart and need no code.
+  // keys [n, dim]: the first keys of the sequence from its token 0, sinks included, all that are known when
+  // coding starts, before RoPE if before_rope(). `sinks` of them are kept apart and need no code.
   virtual SequenceQuantizer open(HostView<const float> keys, std::int64_t sinks) const = 0;
 };
 
-// What is subtracted from the keys of a sequence before coding. Softmax over keys does not see it; it is stored in fp16.
+// What is subtracted from the keys of a sequence before coding. Softmax over keys does not see it; it is
+// stored in fp16.
 enum class Centering {
   none,
   online,        // the mean of the sequence's tokens 4..127 (adaptation_first_token, ..._last_token)

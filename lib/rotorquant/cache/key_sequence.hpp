@@ -1,6 +1,7 @@
 #pragma once
-// The coded keys of one head over one sequence: the first `sinks` tokens in 16 bits, all others by a KeyMethod, and the
-// side data of the sequence. What comes back is made from what is stored and from nothing else.
+// The coded keys of one head over one sequence: the first `sinks` tokens in 16 bits, all others by a
+// KeyMethod, and the side data of the sequence. What comes back is made from what is stored and from nothing
+// else.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -22,8 +23,8 @@ class KeySequence {
   std::int64_t size() const { return static_cast<std::int64_t>(positions_.size()); }
   std::int64_t dim() const { return method_->dim(); }
 
-  // keys [n, dim] after RoPE at positions [n], n more tokens. The first append decides the sequence's side data: give it the
-  // whole prompt. Errors: a value that is not finite or, in a sink, beyond fp16.
+  // keys [n, dim] after RoPE at positions [n], n more tokens. The first append decides the sequence's side
+  // data: give it the whole prompt. Errors: a value that is not finite or, in a sink, beyond fp16.
   void append(const Context& context, HostView<const float> keys, std::span<const std::int64_t> positions);
   // keys [size(), dim] after RoPE.
   void decode(const Context& context, HostView<float> keys) const { decode_range(context, 0, keys); }

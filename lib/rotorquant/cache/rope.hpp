@@ -1,8 +1,8 @@
 #pragma once
-// Rotary position embedding (Su et al., "RoFormer", arXiv 2104.09864): pair j of a head's first rotary_dim coordinates is
-// turned by the angle position * inv_freq[j],  (a, b) -> (a cos - b sin, b cos + a sin). Pairs are (j, j + rotary_dim / 2)
-// in the layout `half`, (2j, 2j + 1) in `interleaved`. Turning back by the same angle recovers keys as they were before
-// RoPE, whatever scheme the frequencies come from.
+// Rotary position embedding (Su et al., "RoFormer", arXiv 2104.09864): pair j of a head's first rotary_dim
+// coordinates is turned by the angle position * inv_freq[j],  (a, b) -> (a cos - b sin, b cos + a sin). Pairs
+// are (j, j + rotary_dim / 2) in the layout `half`, (2j, 2j + 1) in `interleaved`. Turning back by the same
+// angle recovers keys as they were before RoPE, whatever scheme the frequencies come from.
 #include <cstdint>
 #include <span>
 #include <vector>

@@ -1,6 +1,6 @@
 #pragma once
-// Bit widths of coordinates that share a budget: each bit goes where it lowers sum_i energy_i D(width_i) most (greedy
-// marginal returns; optimal because D is convex in the width).
+// Bit widths of coordinates that share a budget: each bit goes where it lowers sum_i energy_i D(width_i) most
+// (greedy marginal returns; optimal because D is convex in the width).
 #include <array>
 #include <cstdint>
 #include <span>
@@ -16,7 +16,8 @@ using WidthDistortions = std::array<double, max_width + 1>;
 // Those of the Lloyd-Max quantizers: 1 .36338 .11748 .03454 .009501 ...
 const WidthDistortions& lloyd_max_distortions();
 
-// energy [dim], each finite and >= 0 -> widths [dim], each 0..8, with sum min(total_bits, 8 dim). Ties go to the lower index.
+// energy [dim], each finite and >= 0 -> widths [dim], each 0..8, with sum min(total_bits, 8 dim). Ties go to
+// the lower index.
 std::vector<std::uint8_t> allocate_widths(std::span<const double> energy, std::int64_t total_bits,
                                           const WidthDistortions& distortions);
 

@@ -1,7 +1,8 @@
 #pragma once
-// Bit planes of symbols of mixed widths. Coordinates are put in storage order: descending width, ties by index. Plane j
-// holds bit j of the symbols of all coordinates wider than j bits, which in storage order are the first ones; the planes
-// follow one another without padding, so that a vector takes exactly the sum of its widths.
+// Bit planes of symbols of mixed widths. Coordinates are put in storage order: descending width, ties by
+// index. Plane j holds bit j of the symbols of all coordinates wider than j bits, which in storage order are
+// the first ones; the planes follow one another without padding, so that a vector takes exactly the sum of
+// its widths.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -23,7 +24,8 @@ class MixedPlanes {
   std::span<const std::int32_t> order() const { return order_; }
   // Coordinates of at least `width` bits, width 1..8: storage positions [0, count).
   std::int64_t count_at_least(int width) const { return counts_[static_cast<std::size_t>(width - 1)]; }
-  // Symbols need this many bytes of memory, of which those from dim on are scratch: dim rounded up to a multiple of 8.
+  // Symbols need this many bytes of memory, of which those from dim on are scratch: dim rounded up to a
+  // multiple of 8.
   std::int64_t symbol_bytes() const { return (dim() + 7) / 8 * 8; }
 
   // symbols [symbol_bytes()] in storage order, symbol i below 2^width.

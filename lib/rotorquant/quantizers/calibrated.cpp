@@ -182,8 +182,8 @@ void CalibratedCodec::encode(const Context& context, HostView<const float> x, Co
   });
 }
 
-// Quantizes y at each scale of [first_code, last_code]; what is below `best` in the diagonal metric becomes the workspace's
-// best. Returns the least cost, `best` included.
+// Quantizes y at each scale of [first_code, last_code]; what is below `best` in the diagonal metric becomes
+// the workspace's best. Returns the least cost, `best` included.
 float CalibratedCodec::search_scales(const float* y, int first_code, int last_code, float best,
                                      Workspace& workspace) const {
   const auto n = static_cast<std::size_t>(layout_.dim);
@@ -216,8 +216,8 @@ float CalibratedCodec::search_scales(const float* y, int first_code, int last_co
   return best;
 }
 
-// Coordinate descent of error^T metric error over the indices of workspace.best at a fixed scale: coordinate i moves to
-// the level nearest to the minimum over its own real value, given all other errors.
+// Coordinate descent of error^T metric error over the indices of workspace.best at a fixed scale: coordinate
+// i moves to the level nearest to the minimum over its own real value, given all other errors.
 void CalibratedCodec::descend(float scale, Workspace& workspace) const {
   const auto n = static_cast<std::size_t>(layout_.dim);
   const std::int64_t used = planes_.count_at_least(1);

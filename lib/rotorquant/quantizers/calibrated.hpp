@@ -1,13 +1,13 @@
 #pragma once
-// `rotorquant-calibrated`: the codec of keys before RoPE, for one KV head and one sequence (calibrated_parameters.hpp has
-// the formula and the meaning of every parameter).
+// `rotorquant-calibrated`: the codec of keys before RoPE, for one KV head and one sequence
+// (calibrated_parameters.hpp has the formula and the meaning of every parameter).
 //
-// A vector's code is one string of bits * dim + 16 bits, padded to a byte: the mixed-width planes of the indices
-// (mixed_planes.hpp), the centroid's index, the scale code; least significant bits first.
+// A vector's code is one string of bits * dim + 16 bits, padded to a byte: the mixed-width planes of the
+// indices (mixed_planes.hpp), the centroid's index, the scale code; least significant bits first.
 //
-// The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric: it searches
-// centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by coordinate descent over
-// the indices, which M's off-diagonal part couples. None of this costs a stored bit.
+// The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric:
+// it searches centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by
+// coordinate descent over the indices, which M's off-diagonal part couples. None of this costs a stored bit.
 #include <memory>
 #include <vector>
 
@@ -20,8 +20,8 @@ namespace rotorquant {
 // How hard the encoder looks; the format is the same.
 struct CalibratedSearch {
   int scale_radius = 2;  // scale codes tried on each side of the nearest to the residual's norm
-  int centroid_choices =
-      4;  // centroids that get the full search, best first at their nearest scale; 0: the nearest only
+  // Centroids that get the full search, best first at their nearest scale; 0: the nearest only.
+  int centroid_choices = 8;
   int descent_sweeps = 2;  // of the coordinate descent at most; it ends when nothing changes
 };
 

@@ -56,14 +56,14 @@ void require_finite(const std::string& field, std::span<const float> values, boo
   }
 }
 
-// Calibration pairs a measured variance with this many tokens' worth of the calibrated one: with 124 measured tokens the
-// sequence decides two thirds.
+// Calibration pairs a measured variance with this many tokens' worth of the calibrated one: with 124 measured
+// tokens the sequence decides two thirds.
 constexpr double prior_tokens = 50.0;
 constexpr double variance_steps_per_octave = 4.0;
 constexpr double max_variance_steps = 127.0;
 
-// 2^(eighths / 8) with the same bits everywhere, which exp2 of a mathematics library does not promise: encoder and decoder
-// derive widths from it.
+// 2^(eighths / 8) with the same bits everywhere, which exp2 of a mathematics library does not promise:
+// encoder and decoder derive widths from it.
 double exp2_eighths(int eighths) {
   constexpr double roots[8] = {1.0,
                                1.0905077326652577,

@@ -6,9 +6,9 @@
 //   h      the shift of the sequence (online mean of what the centroids leave),
 //   n      a power of 2^(1/steps), the key's own scale,
 //   F      a cascade of layers of disjoint 3x3 blocks, F = B_L .. B_1 diag(delta): rotors, or general blocks
-//          (rotor * diagonal * rotor), chosen so that F decorrelates keys and the errors that queries see at once,
+//          (rotor * diagonal * rotor), chosen so that F decorrelates keys and the errors that queries see,
 //   sigma  the standard deviation of each coordinate of F (x - c_j - h) / n,
-//   y^     Lloyd-Max levels of N(0, 1) of mixed widths, which sum to bits * dim + 16 less the bits of j and n:
+//   y^     Lloyd-Max levels of N(0, 1) of mixed widths; they sum to bits * dim + 16 less the bits of j and n:
 //          a vector takes exactly the bits of `turboquant` with its 16-bit norm.
 // Related: KVQuant (arXiv 2401.18079, keys before RoPE), KVTC (2511.01815, PCA and bit allocation), Block-GTQ
 // (2606.24033, widths by query x key energy).
@@ -22,7 +22,8 @@
 
 namespace rotorquant {
 
-// What the 3x3 blocks are made of: proper rotations (4 stored numbers, a unit quaternion), or any invertible matrix (9).
+// What the 3x3 blocks are made of: proper rotations (4 stored numbers, a unit quaternion), or any invertible
+// matrix (9).
 enum class BlockKind { rotor, general };
 
 // Disjoint triples of coordinates, each multiplied by its own block; other coordinates pass.
@@ -58,8 +59,9 @@ struct CalibratedParameters {
   std::vector<float> centroids;  // [C, dim], 1 <= C <= 2^centroid_bits
   BlockCascade transform;
   std::vector<float> deviations;  // sigma [dim], positive
-  // [dim, dim], symmetric positive definite: the mean of q q^T over the queries that a key before RoPE meets, each as
-  // seen from the key's position. Encoders weigh errors by it; decoders need its diagonal after F, `weights`, alone.
+  // [dim, dim], symmetric positive definite: the mean of q q^T over the queries that a key before RoPE meets,
+  // each as seen from the key's position. Encoders weigh errors by it; decoders need its diagonal after F,
+  // `weights`, alone.
   std::vector<float> query_metric;
   std::vector<float> weights;  // diag(F^-T query_metric F^-1) [dim]: what an error of each coordinate costs
   WidthDistortions distortions = lloyd_max_distortions();
@@ -72,7 +74,8 @@ struct CalibratedParameters {
   void validate() const;
 };
 
-// What is measured on a sequence's own first keys, stored once for each head and sequence, and used for all its keys.
+// What is measured on a sequence's own first keys, stored once for each head and sequence, and used for all
+// its keys.
 struct SequenceAdaptation {
   std::vector<std::uint16_t> shift;  // h [dim] in fp16, or empty: none
   std::vector<std::int8_t>
@@ -81,8 +84,8 @@ struct SequenceAdaptation {
   std::int64_t bits() const;  // stored
 };
 
-// The tokens whose keys the adaptation measures: [first, last) of the sequence, less where it is shorter. The first ones are
-// attention sinks, unlike all others.
+// The tokens whose keys the adaptation measures: [first, last) of the sequence, less where it is shorter. The
+// first ones are attention sinks, unlike all others.
 inline constexpr std::int64_t adaptation_first_token = 4;
 inline constexpr std::int64_t adaptation_last_token = 128;
 
@@ -91,8 +94,8 @@ struct AdaptationOptions {
   bool scales = true;
 };
 
-// keys [n, dim]: tokens adaptation_first_token .. of one sequence before RoPE; rows beyond the last token are ignored, and
-// with no row nothing is adapted (a zero shift is stored).
+// keys [n, dim]: tokens adaptation_first_token .. of one sequence before RoPE; rows beyond the last token are
+// ignored, and with no row nothing is adapted (a zero shift is stored).
 SequenceAdaptation observe_sequence(const CalibratedParameters& parameters, HostView<const float> keys,
                                     AdaptationOptions options = {});
 

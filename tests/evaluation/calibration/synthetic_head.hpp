@@ -33,7 +33,8 @@ inline Rope synthetic_rope(std::int64_t dim, RopeLayout layout = RopeLayout::hal
   return rope;
 }
 
-// Keys before RoPE: one of four centres plus a mixture of `dim` sources of falling energy; queries of unequal energy.
+// Keys before RoPE: one of four centres plus a mixture of `dim` sources of falling energy; queries of unequal
+// energy.
 inline SyntheticHead synthetic_head(std::int64_t dim, std::int64_t tokens, const Rope& rope,
                                     std::uint32_t index, int group = 2) {
   RandomStream random(11, Purpose::synthetic, index);

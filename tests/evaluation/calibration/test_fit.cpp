@@ -95,7 +95,8 @@ std::string message_of(const std::function<void()>& action) {
   return "";
 }
 
-// sum over queries and keys of p (logit error)^2 - (sum p logit error)^2: twice the attention KL to second order.
+// sum over queries and keys of p (logit error)^2 - (sum p logit error)^2: twice the attention KL to second
+// order.
 double attention_error(const SyntheticHead& head, const std::vector<float>& decoded) {
   double total = 0.0;
   for (const std::vector<float>& queries : head.queries) {
@@ -163,6 +164,16 @@ TEST(Fit, DoesNotDependOnThreadsAndReportsProgress) {
                    reports.push_back(done);
                  });
   EXPECT_EQ(reports, (std::vector<std::int64_t>{1, 2, 3, 4}));
+}
+
+TEST(Fit, OfAHeadDoesNotDependOnTheOthers) {
+  const SmallModel model;
+  const TransformSet all = model.fit();
+  TransformSet last = fit_transforms({1}, std::span(model.inputs).last(1), synthetic_model(dim, model.rope),
+                                     small_settings());
+  TransformSet expected = all;
+  expected.heads = {all.heads[3]};
+  expect_equal(last, expected);
 }
 
 // Twice the same sequence has the statistics of once, to rounding.

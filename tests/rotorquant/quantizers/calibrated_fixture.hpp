@@ -9,8 +9,8 @@
 
 namespace rotorquant::testing_support {
 
-// Random disjoint triples of well-conditioned blocks, an energy spread of 2^12 between coordinates, and a query metric
-// I + (random rank 4).
+// Random disjoint triples of well-conditioned blocks, an energy spread of 2^12 between coordinates, and a
+// query metric I + (random rank 4).
 inline std::shared_ptr<CalibratedParameters> random_parameters(std::int64_t dim, int bits, BlockKind kind,
                                                                int centroid_bits = 3,
                                                                std::uint64_t seed = 1) {
@@ -85,7 +85,8 @@ inline std::shared_ptr<CalibratedParameters> random_parameters(std::int64_t dim,
   return parameters;
 }
 
-// keys [count, dim]: centroid + n F^-1 (sigma * N(0, 1)), n = 2^(normal / 2), plus `offset` in every coordinate.
+// keys [count, dim]: centroid + n F^-1 (sigma * N(0, 1)), n = 2^(normal / 2), plus `offset` in every
+// coordinate.
 inline std::vector<float> random_keys(const CalibratedParameters& parameters, std::int64_t count,
                                       double offset = 0.0, std::uint64_t seed = 2) {
   RandomStream random(seed, Purpose::synthetic, 18);

@@ -227,7 +227,8 @@ TEST(Calibrated, MeasuresShiftAndScalesOfASequence) {
       metric_error(*parameters, keys, round_trip(CalibratedCodec(parameters, adaptation), keys).decoded);
   EXPECT_LT(adapted, 0.5 * plain);
 
-  // Keys with 64 times the calibrated variance in one coordinate after F: its scale follows, relative to the others.
+  // Keys with 64 times the calibrated variance in one coordinate after F: its scale follows, relative to the
+  // others.
   const std::vector<double> inverse = parameters->transform.inverse();
   const std::vector<double> forward = parameters->transform.matrix();
   std::vector<float> stretched = random_keys(*parameters, 128);
