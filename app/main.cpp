@@ -2,6 +2,7 @@
 // line is wrong.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <new>
 
@@ -20,6 +21,16 @@ int report(int code, const char* message) {
   return code;
 }
 
+// CLI11 would say of an unknown command only that one is missing.
+void check_command_name(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
+  if (std::find(known.begin(), known.end(), argv[1]) != known.end()) return;
+  throw rotorquant::UsageError(fmt::format("unknown command '{}'{}; valid: {}", argv[1],
+                                           rotorquant::nearest_hint(argv[1], known), fmt::join(known, ", ")));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -36,6 +47,7 @@ int main(int argc, char** argv) {
   add_compare_command(app, invocation);
   add_tables_command(app, invocation);
   try {
+    check_command_name(app, argc, argv);
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // Help and version arrive here as well, with exit code 0.

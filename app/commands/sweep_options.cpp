@@ -73,7 +73,12 @@ evaluation::SweepRequest SweepOptions::request() const {
   if (common.max_tokens > 0) request.max_tokens = common.max_tokens;
   if (min_context) request.min_context = *min_context;
   if (!metrics.empty()) request.metrics = metrics;
-  for (const std::string& metric : request.metrics) evaluation::check_table_metric(metric);
+  try {
+    for (const std::string& metric : request.metrics) evaluation::check_table_metric(metric);
+  } catch (const UsageError& error) {
+    if (config_path.empty() || !metrics.empty()) throw;
+    throw UsageError(fmt::format("config {}: {}", config_path, error.what()));
+  }
   return request;
 }
 

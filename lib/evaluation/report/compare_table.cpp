@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -106,14 +107,17 @@ Document compare_document(const std::vector<ReportFile>& reports) {
     for (std::size_t dataset = 0; dataset < datasets.size(); ++dataset) {
       Table table;
       table.title = dataset_title(datasets[dataset]);
+      std::set<std::pair<std::string, int>> told;
       for (std::size_t i = 0; i < comparisons->size(); ++i) {
         const Json& comparison = (*comparisons)[i];
         if (comparison.at("dataset").get<std::size_t>() != dataset) continue;
         table.rows.push_back(comparison_line(report, i, datasets[dataset]));
-        const std::string sentence = comparison.at("sentence").get<std::string>();
-        // One sentence may sum up several lines.
-        if (std::find(table.notes.begin(), table.notes.end(), sentence) == table.notes.end())
-          table.notes.push_back(sentence);
+        // In words, the first metric alone: comparisons come with the most telling one first.
+        const auto key =
+            std::make_pair(comparison.at("candidate").get<std::string>(), comparison.at("bits").get<int>());
+        if (!told.insert(key).second) continue;
+        table.notes.push_back(
+            fmt::format("{} bits: {}", key.second, comparison.at("sentence").get<std::string>()));
       }
       if (!table.rows.empty()) document.tables.push_back(std::move(table));
     }
