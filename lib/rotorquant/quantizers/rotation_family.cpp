@@ -3,6 +3,7 @@
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/prod_codec.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
+#include "rotorquant/quantizers/trellis_codec.hpp"
 #include "rotorquant/rotations/registry.hpp"
 
 namespace rotorquant {
@@ -47,6 +48,17 @@ std::vector<ParameterInfo> family_parameters(const std::string& rotations) {
   if (offers(rotations, "quaternion")) {
     parameters.push_back({"mode", "full|fast", "full", "q_L v conj(q_R), or q_L v"});
   }
+  return parameters;
+}
+
+std::vector<ParameterInfo> plain_parameters(const std::string& rotations) {
+  std::vector<ParameterInfo> parameters = family_parameters(rotations);
+  parameters.push_back({"codec", "lloyd-max|trellis", "lloyd-max",
+                        "each coordinate by itself, or a trellis path through all, at equal stored bits"});
+  parameters.push_back(
+      {"memory", "3|5", "5", "codec=trellis: log2 of the trellis' states; 5 is more accurate, 3 faster"});
+  parameters.push_back({"scale_offset", "an integer from -100 to 100", "0",
+                        "codec=trellis: octaves by which its scales, 2^-7.9 to 2^7.9, are moved"});
   return parameters;
 }
 
@@ -107,6 +119,31 @@ int vector_bits(const ParameterReader& parameters, const std::string& name, int 
   return widths[1][0] - '0';
 }
 
+// A trellis code has its own levels and its own scale, and stores no padded coordinates.
+void refuse_scalar_parameters(const std::string& name, const ParameterReader& parameters) {
+  const auto refuse = [&](const std::string& key, const std::string& valid) {
+    throw UsageError("quantizer '" + name + "': " + key + " = '" + parameters.text(key) +
+                     "' does not go with codec=trellis; valid: " + valid);
+  };
+  for (const std::string key : {"codebook", "norm", "grade_bits"}) {
+    if (parameters.given(key)) refuse(key, "codec=trellis without " + key);
+  }
+  if (parameters.given("scale") && scale_rule(parameters) != ScaleRule::mse) refuse("scale", "mse");
+  if (parameters.given("tail") && parameters.choice("tail") == "pad") refuse("tail", "plane");
+}
+
+std::shared_ptr<const TrellisCodec> build_trellis_codec(const std::string& name,
+                                                        const ParameterReader& parameters,
+                                                        const BuildRequest& request) {
+  refuse_scalar_parameters(name, parameters);
+  const std::string rotation = parameters.choice("rotation");
+  TrellisValueOptions options;
+  options.offset = static_cast<int>(parameters.integer("scale_offset", -max_scale_offset, max_scale_offset));
+  return std::make_shared<TrellisCodec>(
+      make_rotation(rotation, request.dim, request.seed, rotation_settings(parameters, rotation)),
+      request.bits, parameters.choice("memory") == "3" ? 3 : 5, options);
+}
+
 std::shared_ptr<const ScalarCodec> build_codec(const std::string& name, const std::string& rotations,
                                                const ParameterReader& parameters, const BuildRequest& request,
                                                int stage1_bits) {
@@ -126,10 +163,18 @@ QuantizerInfo plain_quantizer(const std::string& name, const std::string& rotati
   return {name,
           summary,
           source,
-          family_parameters(rotations),
+          plain_parameters(rotations),
           name,
           1,
-          [name, rotations](const ParameterReader& parameters, const BuildRequest& request) {
+          [name, rotations](const ParameterReader& parameters,
+                            const BuildRequest& request) -> std::shared_ptr<const Quantizer> {
+            if (parameters.choice("codec") == "trellis")
+              return build_trellis_codec(name, parameters, request);
+            for (const std::string key : {"memory", "scale_offset"}) {
+              if (!parameters.given(key)) continue;
+              throw UsageError("quantizer '" + name + "': " + key + " = '" + parameters.text(key) +
+                               "' is for trellis codes; valid: " + key + " with codec=trellis");
+            }
             return build_codec(name, rotations, parameters, request, request.bits);
           }};
 }

@@ -6,10 +6,8 @@
 #include <vector>
 
 #include "rotorquant/codes/bit_planes.hpp"
-#include "rotorquant/core/dense_product.hpp"
 #include "rotorquant/core/dot_product.hpp"
 #include "rotorquant/core/error.hpp"
-#include "rotorquant/core/transpose.hpp"
 
 namespace rotorquant {
 namespace {
@@ -17,16 +15,6 @@ namespace {
 // Up to this many boundaries, counting over all of them (a loop without branches that vector units run) beats
 // a search.
 constexpr std::size_t counted_boundaries = 15;
-
-[[noreturn]] void refuse_value(std::int64_t row, const float* x, std::int64_t dim) {
-  for (std::int64_t c = 0; c < dim; ++c) {
-    if (!std::isfinite(x[c])) {
-      throw Error("encode: row " + std::to_string(row) + ", coordinate " + std::to_string(c) + " is " +
-                  std::to_string(x[c]) + "; valid: finite values");
-    }
-  }
-  throw Error("encode: the norm of row " + std::to_string(row) + " exceeds the range of float32");
-}
 
 void check_norm(NormType type, float norm, std::int64_t row) {
   if (type != NormType::fp16 || norm == 0.0F) return;
@@ -57,28 +45,21 @@ void quantize_coordinates(const Codebook& codebook, const float* values, std::in
 
 ScalarCodec::ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook, NormType norm_type,
                          ScaleRule scale_rule)
-    : rotation_(std::move(rotation)),
+    : RotatedCodec(std::move(rotation)),
       codebook_(std::move(codebook)),
       norm_type_(norm_type),
       scale_rule_(scale_rule) {
-  layout_.dim = rotation_->input_dim();
   layout_.arrays.push_back(
-      plane_array("indices", FieldKind::index, rotation_->output_dim(), codebook_.bits()));
+      plane_array("indices", FieldKind::index, this->rotation().output_dim(), codebook_.bits()));
   if (scale_rule_ != ScaleRule::none) {
     const FieldKind kind = scale_rule_ == ScaleRule::norm ? FieldKind::norm : FieldKind::scale;
     layout_.arrays.push_back(number_array("norms", kind, norm_bits(norm_type_)));
   }
 }
 
-void ScalarCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
-  parallel_chunks(context, x.rows, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    encode_block(x.row_range(begin, end - begin), begin, slice(codes, begin, end - begin));
-  });
-}
-
 void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row,
                                Codes<Space::cpu> codes) const {
-  const std::int64_t rotated_dim = rotation_->output_dim();
+  const std::int64_t rotated_dim = rotation().output_dim();
   std::vector<float> unit(static_cast<std::size_t>(x.size()));
   std::vector<float> rotated(static_cast<std::size_t>(x.rows * rotated_dim));
   std::vector<float> norms(static_cast<std::size_t>(x.rows));
@@ -91,7 +72,7 @@ void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row,
       unit[static_cast<std::size_t>(r * x.cols + c)] = row[c] / divisor;
     norms[static_cast<std::size_t>(r)] = norm_type_ == NormType::reference ? divisor : norm;
   }
-  rotation_->apply({unit.data(), x.rows, x.cols}, {rotated.data(), x.rows, rotated_dim});
+  rotation().apply({unit.data(), x.rows, x.cols}, {rotated.data(), x.rows, rotated_dim});
   const std::int64_t code_bytes = layout_.arrays[0].bytes_per_vector();
   std::vector<std::uint8_t> indices(static_cast<std::size_t>(rotated_dim));
   for (std::int64_t r = 0; r < x.rows; ++r) {
@@ -108,7 +89,7 @@ void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row,
 float ScalarCodec::stored_scale(float norm, const float* y, const std::uint8_t* indices) const {
   if (scale_rule_ == ScaleRule::norm || norm == 0.0F) return norm;
   double along = 0.0, decoded_sq = 0.0, rotated_sq = 0.0;
-  for (std::int64_t c = 0; c < rotation_->output_dim(); ++c) {
+  for (std::int64_t c = 0; c < rotation().output_dim(); ++c) {
     const auto decoded = static_cast<double>(codebook_.centroids[indices[c]]);
     along += static_cast<double>(y[c]) * decoded;
     decoded_sq += decoded * decoded;
@@ -132,65 +113,6 @@ void ScalarCodec::load_block(ConstCodes<Space::cpu> codes, HostView<float> centr
                     ? 1.0F
                     : load_norm(norm_type_, codes.arrays[1] + r * layout_.arrays[1].bytes_per_vector());
   }
-}
-
-void ScalarCodec::decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const {
-  const std::int64_t rotated_dim = rotation_->output_dim();
-  parallel_chunks(context, codes.count, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t count = end - begin;
-    std::vector<float> centroids(static_cast<std::size_t>(count * rotated_dim));
-    std::vector<float> scales(static_cast<std::size_t>(count));
-    load_block(slice(codes, begin, count), {centroids.data(), count, rotated_dim}, scales.data());
-    const HostView<float> block = x.row_range(begin, count);
-    rotation_->apply_transpose({centroids.data(), count, rotated_dim}, block);
-    for (std::int64_t r = 0; r < count; ++r) {
-      for (std::int64_t c = 0; c < x.cols; ++c) block.row(r)[c] *= scales[static_cast<std::size_t>(r)];
-    }
-  });
-}
-
-void ScalarCodec::score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
-                        HostView<float> scores) const {
-  const std::int64_t rotated_dim = rotation_->output_dim();
-  std::vector<float> rotated(static_cast<std::size_t>(queries.rows * rotated_dim));
-  rotation_->apply(queries, {rotated.data(), queries.rows, rotated_dim});
-  const std::vector<float> transposed = transpose({rotated.data(), queries.rows, rotated_dim});
-  parallel_chunks(context, codes.count, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t count = end - begin;
-    std::vector<float> centroids(static_cast<std::size_t>(count * rotated_dim));
-    std::vector<float> scales(static_cast<std::size_t>(count));
-    std::vector<float> products(static_cast<std::size_t>(count * queries.rows));
-    load_block(slice(codes, begin, count), {centroids.data(), count, rotated_dim}, scales.data());
-    dense_product({centroids.data(), count, rotated_dim}, {transposed.data(), rotated_dim, queries.rows},
-                  {products.data(), count, queries.rows});
-    for (std::int64_t i = 0; i < queries.rows; ++i) {
-      for (std::int64_t t = 0; t < count; ++t) {
-        scores.row(i)[begin + t] =
-            products[static_cast<std::size_t>(t * queries.rows + i)] * scales[static_cast<std::size_t>(t)];
-      }
-    }
-  });
-}
-
-void ScalarCodec::weighted_sum(const Context& context, HostView<const float> weights,
-                               ConstCodes<Space::cpu> codes, HostView<float> sums) const {
-  const std::int64_t rotated_dim = rotation_->output_dim();
-  parallel_for(context, weights.rows, [&](std::int64_t i) {
-    std::vector<float> rotated_sum(static_cast<std::size_t>(rotated_dim), 0.0F);
-    std::vector<float> centroids(static_cast<std::size_t>(vectors_per_block * rotated_dim));
-    std::vector<float> scales(static_cast<std::size_t>(vectors_per_block));
-    for (std::int64_t begin = 0; begin < codes.count; begin += vectors_per_block) {
-      const std::int64_t count = std::min(vectors_per_block, codes.count - begin);
-      load_block(slice(codes, begin, count), {centroids.data(), count, rotated_dim}, scales.data());
-      for (std::int64_t t = 0; t < count; ++t) {
-        const float weight = weights.row(i)[begin + t] * scales[static_cast<std::size_t>(t)];
-        const float* value = centroids.data() + t * rotated_dim;
-        for (std::int64_t c = 0; c < rotated_dim; ++c)
-          rotated_sum[static_cast<std::size_t>(c)] += weight * value[c];
-      }
-    }
-    rotation_->apply_transpose({rotated_sum.data(), 1, rotated_dim}, sums.row_range(i, 1));
-  });
 }
 
 }  // namespace rotorquant

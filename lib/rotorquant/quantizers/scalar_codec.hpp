@@ -8,49 +8,35 @@
 //   norm           s = n                        (TurboQuant, RotorQuant)
 //   mse            s = n <y, y^> / <y^, y^>     minimises ||x - x^||; EDEN's biased scale
 //   eden_unbiased  s = n <y, y> / <y, y^>       unbiased over Haar rotations (Vargaftik et al., "EDEN", ICML
-//   2022) none           x is taken as a unit vector and nothing is stored
+//                  2022)
+//   none           x is taken as a unit vector and nothing is stored
 #include <memory>
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
-#include "rotorquant/quantizers/quantizer.hpp"
+#include "rotorquant/quantizers/rotated_codec.hpp"
 #include "rotorquant/quantizers/stored_norm.hpp"
-#include "rotorquant/rotations/rotation.hpp"
 
 namespace rotorquant {
 
 enum class ScaleRule { norm, mse, eden_unbiased, none };
 
-class ScalarCodec final : public Quantizer {
+class ScalarCodec final : public RotatedCodec {
  public:
   ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook,
               NormType norm_type = NormType::fp16, ScaleRule scale_rule = ScaleRule::norm);
 
-  const CodeLayout& layout() const override { return layout_; }
-  std::int64_t stored_floats() const override { return rotation_->stored_floats(); }
-  void encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const override;
-  void decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const override;
-  // Rotates the queries once, never the keys back.
-  void score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
-             HostView<float> scores) const override;
-  // Sums in rotated coordinates and rotates each sum back once.
-  void weighted_sum(const Context& context, HostView<const float> weights, ConstCodes<Space::cpu> codes,
-                    HostView<float> sums) const override;
-
-  const Rotation& rotation() const { return *rotation_; }
   const Codebook& codebook() const { return codebook_; }
   NormType norm_type() const { return norm_type_; }
 
  private:
-  void encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const;
+  void encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
   float stored_scale(float norm, const float* y, const std::uint8_t* indices) const;
-  // Centroids of each coordinate, [count, rotation.output_dim], and the stored scales, [count].
-  void load_block(ConstCodes<Space::cpu> codes, HostView<float> centroids, float* scales) const;
+  // y^: the centroid of each coordinate; s: the stored scale.
+  void load_block(ConstCodes<Space::cpu> codes, HostView<float> centroids, float* scales) const override;
 
-  std::shared_ptr<const Rotation> rotation_;
   Codebook codebook_;
   NormType norm_type_;
   ScaleRule scale_rule_;
-  CodeLayout layout_;
 };
 
 // Index of every coordinate: the number of boundaries strictly below it. values [count] -> indices [count].

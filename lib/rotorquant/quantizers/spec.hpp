@@ -33,6 +33,8 @@ class ParameterReader {
   // Throws on a key that `accepted` does not list.
   ParameterReader(const QuantizerSpec& spec, const std::vector<ParameterInfo>& accepted);
 
+  // Whether the specification itself says something about this parameter.
+  bool given(const std::string& key) const { return spec_.parameters.contains(key); }
   // The given value or the default, which must be one of the '|'-separated choices of the parameter's
   // `values`.
   std::string choice(const std::string& key) const;

@@ -19,8 +19,8 @@ std::uint64_t digest(const std::vector<std::uint8_t>& bytes) {
 
 constexpr int pinned_bits = 3;
 
-std::uint64_t code_digest(const std::string& name, std::int64_t dim) {
-  const auto quantizer = build(name, pinned_bits, dim, 42);
+std::uint64_t code_digest(const std::string& spec, std::int64_t dim) {
+  const auto quantizer = build(spec, pinned_bits, dim, 42);
   return digest(bytes_of(*quantizer, encode(*quantizer, normal_matrix(50, dim, 7))));
 }
 
@@ -37,16 +37,20 @@ const std::map<std::string, Digests>& pinned() {
       {"rotorquant-trivector", {0xee776787c5af069e, 0xa4f17fd320ed2d51}},
       {"isoquant", {0x8dd77ea47b8ff552, 0xa294f1f56cc4c5c7}},
       {"turboquant", {0x6b02bad2b42e7740, 0xb83d29153bfe4915}},
+      {"turboquant:codec=trellis", {0xddceaf0990cd0402, 0x67c3e1adc2655d63}},
+      {"turboquant:codec=trellis:memory=3", {0x903ee3058f447a22, 0x4d33ef1b7318c316}},
       {"turboquant-prod", {0xa63a718e01dd5944, 0x563848fc5dcf8be8}},
   };
   return table;
 }
 
 TEST(PinnedCodes, OfEveryQuantizerAreUnchanged) {
-  for (const QuantizerInfo& info : quantizer_registry()) {
-    const Digests now = {code_digest(info.name, 64), code_digest(info.name, 67)};
-    const std::string line = fmt::format("{{\"{}\", {{{:#018x}, {:#018x}}}}},", info.name, now.d64, now.d67);
-    const auto known = pinned().find(info.name);
+  std::vector<std::string> specs = {"turboquant:codec=trellis", "turboquant:codec=trellis:memory=3"};
+  for (const QuantizerInfo& info : quantizer_registry()) specs.push_back(info.name);
+  for (const std::string& spec : specs) {
+    const Digests now = {code_digest(spec, 64), code_digest(spec, 67)};
+    const std::string line = fmt::format("{{\"{}\", {{{:#018x}, {:#018x}}}}},", spec, now.d64, now.d67);
+    const auto known = pinned().find(spec);
     if (known == pinned().end()) {
       ADD_FAILURE() << "not pinned; the line is " << line;
       continue;
