@@ -45,7 +45,9 @@ int main(int argc, char** argv) {
   add_synth_command(app, invocation);
   add_sweep_command(app, invocation);
   add_compare_command(app, invocation);
+  add_calibrate_command(app, invocation);
   add_tables_command(app, invocation);
+  add_reconstruct_command(app, invocation);
   try {
     check_command_name(app, argc, argv);
     app.parse(argc, argv);

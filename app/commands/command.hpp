@@ -17,6 +17,8 @@ struct Invocation {
 void add_list_command(CLI::App& app, const Invocation& invocation);
 void add_inspect_command(CLI::App& app, const Invocation& invocation);
 void add_synth_command(CLI::App& app, const Invocation& invocation);
+void add_calibrate_command(CLI::App& app, const Invocation& invocation);
+void add_reconstruct_command(CLI::App& app, const Invocation& invocation);
 void add_sweep_command(CLI::App& app, const Invocation& invocation);
 void add_compare_command(CLI::App& app, const Invocation& invocation);
 void add_tables_command(CLI::App& app, const Invocation& invocation);

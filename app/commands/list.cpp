@@ -5,6 +5,7 @@
 
 #include "commands/command.hpp"
 #include "evaluation/metrics/metric_registry.hpp"
+#include "evaluation/sweep/tensor_method.hpp"
 #include "rotorquant/core/device.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/isa.hpp"
@@ -17,23 +18,47 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr char calibrated_summary[] =
+    "keys before RoPE, by rotor cascades, centroids and widths that 'rotorquant calibrate' fits to captured "
+    "keys and queries";
+constexpr char calibrated_source[] =
+    "README; related: KVQuant 2401.18079, KVTC 2511.01815, Block-GTQ 2606.24033";
+
+ordered_json parameters_json(const std::vector<ParameterInfo>& parameters) {
+  ordered_json list = ordered_json::array();
+  for (const ParameterInfo& parameter : parameters) {
+    list.push_back({{"key", parameter.key},
+                    {"values", parameter.values},
+                    {"default", parameter.default_value},
+                    {"meaning", parameter.meaning}});
+  }
+  return list;
+}
+
+void print_parameters(const std::vector<ParameterInfo>& parameters) {
+  for (const ParameterInfo& parameter : parameters) {
+    fmt::print("  {}={} (default {}): {}\n", parameter.key, parameter.values, parameter.default_value,
+               parameter.meaning);
+  }
+  fmt::print("\n");
+}
+
 ordered_json quantizers_json() {
   ordered_json list = ordered_json::array();
   for (const QuantizerInfo& info : quantizer_registry()) {
-    ordered_json parameters = ordered_json::array();
-    for (const ParameterInfo& parameter : info.parameters) {
-      parameters.push_back({{"key", parameter.key},
-                            {"values", parameter.values},
-                            {"default", parameter.default_value},
-                            {"meaning", parameter.meaning}});
-    }
     list.push_back({{"name", info.name},
                     {"summary", info.summary},
                     {"source", info.source},
                     {"values_use", info.value_name},
                     {"min_bits", info.min_bits},
-                    {"parameters", parameters}});
+                    {"parameters", parameters_json(info.parameters)}});
   }
+  list.push_back({{"name", evaluation::calibrated_name},
+                  {"summary", calibrated_summary},
+                  {"source", calibrated_source},
+                  {"values_use", evaluation::values_of({evaluation::calibrated_name, {}}).text()},
+                  {"min_bits", 1},
+                  {"parameters", parameters_json(evaluation::calibrated_parameters())}});
   return list;
 }
 
@@ -92,12 +117,13 @@ void print_quantizers() {
   for (const QuantizerInfo& info : quantizer_registry()) {
     fmt::print("{}\n  {}\n  source: {}\n", info.name, info.summary, info.source);
     if (info.value_name != info.name) fmt::print("  values use: {}\n", info.value_name);
-    for (const ParameterInfo& parameter : info.parameters) {
-      fmt::print("  {}={} (default {}): {}\n", parameter.key, parameter.values, parameter.default_value,
-                 parameter.meaning);
-    }
-    fmt::print("\n");
+    print_parameters(info.parameters);
   }
+  fmt::print("{}\n  {}\n  source: {}\n  values use: {}\n", evaluation::calibrated_name, calibrated_summary,
+             calibrated_source, evaluation::values_of({evaluation::calibrated_name, {}}).text());
+  print_parameters(evaluation::calibrated_parameters());
+  fmt::print("every quantizer also takes\n");
+  print_parameters(evaluation::sequence_parameters());
 }
 
 void print_rotations() {

@@ -44,6 +44,12 @@ void SweepOptions::add_to(CLI::App& command) {
       ->type_name("FILE");
   command.add_option("--bits", bits, "Bit widths, such as 2,3,4 or 2-4 (default 2,3,4)");
   command.add_option("--seeds", seeds, "Seeds, such as 0-9");
+  command.add_option("--sinks", sinks, "Keep the first N tokens in 16 bits, for every quantizer; charged")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--transforms", transforms,
+                  "Transforms of 'rotorquant calibrate', for rotorquant-calibrated")
+      ->type_name("FILE");
   command.add_option("--min-context", min_context, "Leave out queries that see fewer than N earlier keys")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--metrics", metrics, "Metrics shown in tables; reports hold all")->delimiter(',');
@@ -71,6 +77,8 @@ evaluation::SweepRequest SweepOptions::request() const {
   if (!common.heads.empty())
     request.heads = evaluation::parse_ranges(common.heads, "heads", 0, largest_index);
   if (common.max_tokens > 0) request.max_tokens = common.max_tokens;
+  if (sinks) request.sinks = *sinks;
+  if (!transforms.empty()) request.transforms = transforms;
   if (min_context) request.min_context = *min_context;
   if (!metrics.empty()) request.metrics = metrics;
   try {

@@ -19,7 +19,9 @@ struct SweepOptions {
   std::string config_path;
   std::string bits;
   std::string seeds;
+  std::optional<std::int64_t> sinks;
   std::optional<std::int64_t> min_context;
+  std::string transforms;
   std::vector<std::string> metrics;
   std::vector<std::string> maps;
   std::optional<double> softmax_scale;

@@ -149,6 +149,9 @@ std::vector<Row> aggregate(const SweepResult& result) {
     row.dataset = first.dataset;
     row.setting = first.setting;
     row.bits_per_value = mean_bits_per_value(setting, dataset);
+    row.side_bits_per_value =
+        static_cast<double>(first.side_bits) /
+        static_cast<double>(dataset.num_tokens * (dataset.head_dim + dataset.value_dim));
     const std::vector<MetricInfo>& registry = metric_registry();
     for (std::size_t metric = 0; metric < registry.size(); ++metric) {
       if (auto summary = summarize_metric(registry[metric], metric, cells)) row.metrics.push_back(*summary);

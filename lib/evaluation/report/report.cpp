@@ -93,19 +93,41 @@ Json summary_json(const MetricSummary& summary) {
   return json;
 }
 
-Json row_json(const Row& row, const Setting& setting, const std::string& device) {
+const Setting& setting_of(const SweepResult& result, std::int64_t setting) {
+  return result.settings.at(static_cast<std::size_t>(setting));
+}
+
+// What a calibrated row was fitted to, and whether this very dump was among it.
+Json fit_json(const SweepResult& result, const DatasetSummary& dataset) {
+  Json sources = Json::array();
+  bool in_sample = false;
+  for (const FitSource& source : result.fit) {
+    sources.push_back({{"name", source.name}, {"sha256", source.sha256}});
+    in_sample = in_sample || source.sha256 == dataset.sha256;
+  }
+  return {{"sources", sources}, {"in_sample", in_sample}};
+}
+
+Json row_json(const Row& row, const SweepResult& result, const std::string& device) {
+  const Setting& setting = setting_of(result, row.setting);
   Json metrics = Json::object();
   for (const MetricSummary& summary : row.metrics) metrics[summary.tag] = summary_json(summary);
   for (const MetricSummary& summary : row.timings) metrics[summary.tag] = summary_json(summary);
-  return {{"dataset", row.dataset},
-          {"quantizer", setting.label},
-          {"keys", setting.keys},
-          {"values", setting.values},
-          {"bits", setting.bits},
-          {"device", device},
-          {"bits_per_value", row.bits_per_value},
-          {"stored", {{"keys", stored_json(setting.key_size)}, {"values", stored_json(setting.value_size)}}},
-          {"metrics", metrics}};
+  Json json{
+      {"dataset", row.dataset},
+      {"quantizer", setting.label},
+      {"keys", setting.keys},
+      {"values", setting.values},
+      {"bits", setting.bits},
+      {"device", device},
+      {"bits_per_value", row.bits_per_value},
+      {"side_bits_per_value", row.side_bits_per_value},
+      {"stored", {{"keys", stored_json(setting.key_size)}, {"values", stored_json(setting.value_size)}}},
+      {"metrics", metrics}};
+  if (setting.calibrated) {
+    json["fit"] = fit_json(result, result.datasets.at(static_cast<std::size_t>(row.dataset)));
+  }
+  return json;
 }
 
 Json cell_json(const Cell& cell, const Setting& setting) {
@@ -119,10 +141,6 @@ Json cell_json(const Cell& cell, const Setting& setting) {
   return {{"dataset", cell.dataset}, {"quantizer", setting.label}, {"bits", setting.bits},
           {"seed", cell.seed},       {"layer", cell.layer},        {"head", cell.kv_head},
           {"metrics", metrics}};
-}
-
-const Setting& setting_of(const SweepResult& result, std::int64_t setting) {
-  return result.settings.at(static_cast<std::size_t>(setting));
 }
 
 bool is_time_field(std::string_view name) {
@@ -162,7 +180,7 @@ nlohmann::ordered_json build_report(const RunInfo& run, const SweepResult& resul
   for (const DatasetSummary& dataset : result.datasets) report["datasets"].push_back(dataset_json(dataset));
   report["rows"] = Json::array();
   for (const Row& row : aggregate(result)) {
-    report["rows"].push_back(row_json(row, setting_of(result, row.setting), run.device));
+    report["rows"].push_back(row_json(row, result, run.device));
   }
   if (options.cells) {
     report["cells"] = Json::array();

@@ -68,13 +68,20 @@ Block& block_of(std::vector<Block>& blocks, const Json& dataset) {
   return block;
 }
 
+// Marked wherever it is shown when its transforms were fitted to the very dump of the row.
+std::string quantizer_name(const Json& row) {
+  const auto fit = row.find("fit");
+  const bool in_sample = fit != row.end() && fit->at("in_sample").get<bool>();
+  return row.at("quantizer").get<std::string>() + (in_sample ? " (fitted on this dump)" : "");
+}
+
 void collect_report(const ReportFile& report, std::size_t report_index, std::vector<Block>& blocks) {
   const Json& datasets = report.json.at("datasets");
   const Json& rows = report.json.at("rows");
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Json& row = rows[i];
     Block& block = block_of(blocks, datasets.at(row.at("dataset").get<std::size_t>()));
-    block.rows.push_back({&report, report_index, i, &row, row.at("quantizer").get<std::string>(),
+    block.rows.push_back({&report, report_index, i, &row, quantizer_name(row),
                           row.at("device").get<std::string>(), row.at("bits").get<std::int64_t>()});
   }
   const auto comparisons = report.json.find("comparisons");

@@ -68,6 +68,9 @@ const std::vector<Key>& config_keys() {
        [](const json& v, SweepRequest& r) { r.heads = read_numbers(v, "heads", 0, unbounded); }},
       {"max_tokens", "a whole number, 0 for all",
        [](const json& v, SweepRequest& r) { r.max_tokens = read_count(v); }},
+      {"sinks", "a whole number", [](const json& v, SweepRequest& r) { r.sinks = read_count(v); }},
+      {"transforms", "the path of a file",
+       [](const json& v, SweepRequest& r) { r.transforms = v.get<std::string>(); }},
       {"min_context", "a whole number",
        [](const json& v, SweepRequest& r) { r.min_context = read_count(v); }},
       {"metrics", "a list of metrics", [](const json& v, SweepRequest& r) { r.metrics = read_texts(v); }},
@@ -125,6 +128,8 @@ nlohmann::ordered_json to_json(const SweepRequest& request) {
   out["layers"] = optional_list(request.layers);
   out["heads"] = optional_list(request.heads);
   out["max_tokens"] = request.max_tokens;
+  out["sinks"] = request.sinks;
+  out["transforms"] = request.transforms;
   out["min_context"] = request.min_context;
   out["metrics"] = request.metrics;
   return out;

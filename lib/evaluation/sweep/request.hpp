@@ -22,8 +22,10 @@ struct SweepRequest {
   std::optional<std::vector<std::int64_t>> layers;  // the model's own indices; all when absent
   std::optional<std::vector<std::int64_t>> heads;   // KV heads; all when absent
   std::int64_t max_tokens = 0;                      // 0 = all
-  std::int64_t min_context = 0;                     // queries with fewer earlier keys are left out
-  std::vector<std::string> metrics;                 // shown in tables, in this order; empty = the usual ones
+  std::int64_t sinks = 0;            // first tokens in 16 bits, for all quantizers that do not say
+  std::string transforms;            // file of 'rotorquant calibrate', for calibrated keys
+  std::int64_t min_context = 0;      // queries with fewer earlier keys are left out
+  std::vector<std::string> metrics;  // shown in tables, in this order; empty = the usual ones
 };
 
 // Reads a configuration file: strict JSON, whose keys are the fields above; bits, seeds, layers and heads as

@@ -26,9 +26,11 @@ struct StoredSize {
 struct Setting {
   std::string
       label;  // as the user wrote it: "turboquant:rotation=hadamard", or "keys | values" where these differ
-  std::string keys;    // specification of the key quantizer
-  std::string values;  // and of the value quantizer
-  int bits = 0;        // 1..8
+  std::string keys;         // specification of the key quantizer
+  std::string values;       // and of the value quantizer
+  int bits = 0;             // 1..8
+  std::int64_t sinks = 0;   // of tensors whose specification does not say
+  bool calibrated = false;  // codes keys by fitted transforms
   StoredSize key_size;
   StoredSize value_size;
   // Of the key quantizer, where theory has something to say: E||u - u^||^2 for u uniform on the unit sphere, integrated from
@@ -62,6 +64,7 @@ struct Cell {
   std::int64_t layer = 0;  // the model's own layer index
   std::int64_t kv_head = 0;
   std::vector<double> metrics;  // [metric_registry().size()], NaN where not available
+  std::int64_t side_bits = 0;   // stored beyond the codes' bits_per_vector: sinks, shifts; keys and values
   double encode_seconds = 0.0;  // keys and values
   double decode_seconds = 0.0;
 };
@@ -71,6 +74,12 @@ struct Skipped {
   std::string why;
 };
 
+// A dump that transforms were fitted to.
+struct FitSource {
+  std::string name;
+  std::string sha256;
+};
+
 struct SweepResult {
   std::vector<DatasetSummary> datasets;
   std::vector<Setting> settings;
@@ -78,7 +87,8 @@ struct SweepResult {
   // Ordered by dataset, setting, seed, layer, kv_head; complete.
   std::vector<Cell> cells;
   std::vector<Skipped> skipped;
-  double seconds = 0.0;  // wall time
+  std::vector<FitSource> fit;  // what calibrated settings were fitted to
+  double seconds = 0.0;        // wall time
 };
 
 }  // namespace rotorquant::evaluation

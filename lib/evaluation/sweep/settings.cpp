@@ -4,82 +4,37 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "evaluation/statistics/theory.hpp"
-#include "evaluation/sweep/ranges.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
-#include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/quantizers/registry.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-constexpr const char* width_key = "bits";
-
-// The width a specification fixes for itself, or `bits`.
-int width_of(const QuantizerSpec& spec, int bits) {
-  const auto fixed = spec.parameters.find(width_key);
-  if (fixed == spec.parameters.end()) return bits;
-  return static_cast<int>(
-      parse_ranges(fixed->second, "quantizer '" + spec.name + "': bits", min_bits, max_bits).front());
-}
-
-bool fixes_width(const QuantizerSpec& spec) {
-  return spec.parameters.contains(width_key);
-}
-
-std::shared_ptr<const Quantizer> build(const std::string& text, int bits, std::uint64_t seed,
-                                       std::int64_t dim) {
-  QuantizerSpec spec = QuantizerSpec::parse(text);
-  const int width = width_of(spec, bits);
-  spec.parameters.erase(width_key);
-  return make_quantizer(spec, {width, seed, dim});
-}
-
-StoredSize stored_size(const Quantizer& quantizer) {
-  StoredSize size;
-  for (const CodeArray& array : quantizer.layout().arrays) {
-    for (const CodeField& field : array.fields) {
-      const std::string name = field_kind_name(field.kind);
-      const auto known = std::find_if(size.fields.begin(), size.fields.end(),
-                                      [&](const auto& f) { return f.first == name; });
-      if (known == size.fields.end()) {
-        size.fields.emplace_back(name, field.bits);
-      } else {
-        known->second += field.bits;
-      }
-    }
-  }
-  size.bits_per_vector = 8 * quantizer.layout().bytes_per_vector();
-  size.bits_per_value = quantizer.layout().bits_per_value();
-  size.model_floats = quantizer.stored_floats();
-  return size;
-}
-
 struct Pairing {
   std::string label;
-  QuantizerSpec keys;
-  QuantizerSpec values;
+  std::string keys;
+  std::string values;
 };
 
 std::vector<Pairing> pairings(const SweepRequest& request) {
   std::vector<Pairing> pairs;
   for (const std::string& text : request.quantizers) {
     const QuantizerSpec keys = QuantizerSpec::parse(text);
-    QuantizerSpec values = value_spec(keys);
-    if (fixes_width(keys)) values.parameters[width_key] = keys.parameters.at(width_key);
-    pairs.push_back({text, keys, values});
+    pairs.push_back({text, keys.text(), values_of(keys).text()});
   }
   if (request.keys.empty() != request.values.empty()) {
     throw UsageError(
         "keys and values: only one of them is given; valid: both, or quantizers for both at once");
   }
-  if (request.keys.empty()) return pairs;
   const std::size_t count = std::max(request.keys.size(), request.values.size());
   for (const std::size_t given : {request.keys.size(), request.values.size()}) {
-    if (given != 1 && given != count) {
+    if (given > 1 && given != count) {
       throw UsageError(fmt::format(
           "keys and values: {} and {} quantizers do not pair up; valid: equal numbers, or one of either",
           request.keys.size(), request.values.size()));
@@ -88,65 +43,100 @@ std::vector<Pairing> pairings(const SweepRequest& request) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::string& keys = request.keys[request.keys.size() == 1 ? 0 : i];
     const std::string& values = request.values[request.values.size() == 1 ? 0 : i];
-    pairs.push_back(
-        {fmt::format("{} | {}", keys, values), QuantizerSpec::parse(keys), QuantizerSpec::parse(values)});
+    pairs.push_back({fmt::format("{} | {}", keys, values), QuantizerSpec::parse(keys).text(),
+                     QuantizerSpec::parse(values).text()});
   }
   return pairs;
 }
 
-// What decides a codec but its rotation: the number of stages and every parameter that is not a rotation's.
-std::pair<bool, std::map<std::string, std::string>> codec_of(const std::string& text) {
-  const QuantizerSpec spec = QuantizerSpec::parse(text);
-  std::map<std::string, std::string> parameters = spec.parameters;
-  for (const char* key : {"rotation", "tail", "mode", "rotor_sampling", "layers", "cascade_rotors"})
-    parameters.erase(key);
-  return {find_quantizer(spec.name).value_name == spec.name, parameters};
+// Why this tensor cannot have its width, or "".
+std::string width_refusal(const TensorSpec& spec) {
+  const int least = least_bits(spec);
+  return spec.bits < least ? fmt::format("{} needs at least {} bits", spec.quantizer.name, least) : "";
 }
 
-// Why this specification cannot have this width, or "".
-std::string width_refusal(const QuantizerSpec& spec, int bits) {
-  const int least = find_quantizer(spec.name).min_bits;
-  return width_of(spec, bits) < least ? fmt::format("{} needs at least {} bits", spec.name, least) : "";
+// Why this method has no code for `space`, or nothing.
+std::optional<std::string> missing_code(const TensorMethod& method, Space space) {
+  if (method.quantizer() != nullptr) return method.quantizer()->unsupported_on(space);
+  if (space == Space::cpu) return std::nullopt;
+  return "no CUDA kernels for calibrated keys";
+}
+
+StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
+  if (const Quantizer* quantizer = method.quantizer())
+    return stored_size(quantizer->layout(), quantizer->stored_floats());
+  // Calibrated layouts are the same at every head.
+  const HeadFit& first = context.transforms->heads.front();
+  const std::shared_ptr<const KeyMethod> keys = method.at(first.layer, first.kv_head);
+  const std::int64_t heads = static_cast<std::int64_t>(context.transforms->heads.size());
+  std::int64_t floats = 0;
+  for (const BitsFit& fit : first.bits) floats = std::max(floats, fit.parameters->decoder_floats());
+  return stored_size(keys->layout(), heads * floats);
+}
+
+void describe(const MethodPair& methods, const SettingContext& context, Setting& setting) {
+  setting.key_size = size_of(methods.keys, context);
+  setting.value_size = size_of(methods.values, context);
+  const auto* codec = dynamic_cast<const ScalarCodec*>(methods.keys.quantizer());
+  if (codec == nullptr) return;
+  setting.isotropic_nmse = expected_distortion(codec->codebook(), context.head_dim);
+  setting.nmse_bound = mse_bound(codec->codebook().bits());
+}
+
+// What decides a codec but its rotation: the number of stages and every parameter that is not a rotation's.
+std::pair<bool, std::map<std::string, std::string>> codec_of(const std::string& text, int bits) {
+  const TensorSpec spec = parse_tensor_spec(text, bits, 0);
+  std::map<std::string, std::string> parameters = QuantizerSpec::parse(text).parameters;
+  for (const char* key : {"rotation", "tail", "mode", "rotor_sampling", "layers", "cascade_rotors"}) {
+    parameters.erase(key);
+  }
+  if (spec.calibrated()) parameters.emplace("calibrated", "yes");
+  return {spec.calibrated() || find_quantizer(spec.quantizer.name).value_name == spec.quantizer.name,
+          parameters};
 }
 
 }  // namespace
 
-SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, std::int64_t value_dim,
-                            Space space) {
+SettingList expand_settings(const SweepRequest& request, const SettingContext& context) {
   SettingList list;
   for (const Pairing& pair : pairings(request)) {
-    const bool fixed = fixes_width(pair.keys) && fixes_width(pair.values);
+    const bool fixed =
+        fixes_width(QuantizerSpec::parse(pair.keys)) && fixes_width(QuantizerSpec::parse(pair.values));
     const std::vector<std::int64_t> widths =
         fixed ? std::vector<std::int64_t>{request.bits.front()} : request.bits;
-    for (const std::int64_t bits : widths) {
+    for (const std::int64_t width : widths) {
+      const TensorSpec keys = parse_tensor_spec(pair.keys, static_cast<int>(width), request.sinks);
+      const TensorSpec values = parse_tensor_spec(pair.values, static_cast<int>(width), request.sinks);
       Setting setting;
       setting.label = pair.label;
-      setting.keys = pair.keys.text();
-      setting.values = pair.values.text();
-      setting.bits = width_of(pair.keys, static_cast<int>(bits));
-      std::string refusal = width_refusal(pair.keys, setting.bits);
-      if (refusal.empty()) refusal = width_refusal(pair.values, setting.bits);
+      setting.keys = pair.keys;
+      setting.values = pair.values;
+      setting.bits = keys.bits;
+      setting.sinks = request.sinks;
+      setting.calibrated = keys.calibrated() || values.calibrated();
+      const std::string what = fmt::format("{} at {} bits", pair.label, setting.bits);
+      if (values.calibrated()) {
+        throw UsageError(
+            fmt::format("quantizer '{}': it codes keys; valid for values: any other", calibrated_name));
+      }
+      std::string refusal = width_refusal(keys);
+      if (refusal.empty()) refusal = width_refusal(values);
       if (!refusal.empty()) {
-        list.skipped.push_back({fmt::format("{} at {} bits", pair.label, setting.bits), refusal});
+        list.skipped.push_back({what, refusal});
         continue;
       }
       const auto same = [&](const Setting& s) { return s.label == setting.label && s.bits == setting.bits; };
       if (std::any_of(list.settings.begin(), list.settings.end(), same)) {
         throw UsageError(fmt::format("quantizer '{}' is given twice at {} bits", pair.label, setting.bits));
       }
-      const QuantizerPair built = build_pair(setting, 0, head_dim, value_dim);
-      std::optional<std::string> missing = built.keys->unsupported_on(space);
-      if (!missing) missing = built.values->unsupported_on(space);
+      const MethodPair built = build_methods(setting, 0, context);
+      std::optional<std::string> missing = missing_code(built.keys, context.space);
+      if (!missing) missing = missing_code(built.values, context.space);
       if (missing) {
-        list.skipped.push_back({fmt::format("{} at {} bits", pair.label, setting.bits), *missing});
+        list.skipped.push_back({what, *missing});
         continue;
       }
-      if (const auto* codec = dynamic_cast<const ScalarCodec*>(built.keys.get())) {
-        setting.isotropic_nmse = expected_distortion(codec->codebook(), head_dim);
-        setting.nmse_bound = mse_bound(codec->codebook().bits());
-      }
-      setting.key_size = stored_size(*built.keys);
-      setting.value_size = stored_size(*built.values);
+      describe(built, context, setting);
       list.settings.push_back(setting);
     }
   }
@@ -158,15 +148,17 @@ SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, 
   return list;
 }
 
-QuantizerPair build_pair(const Setting& setting, std::uint64_t seed, std::int64_t head_dim,
-                         std::int64_t value_dim) {
-  return {build(setting.keys, setting.bits, seed, head_dim),
-          build(setting.values, setting.bits, seed + value_seed_offset, value_dim)};
+MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context) {
+  return {TensorMethod(parse_tensor_spec(setting.keys, setting.bits, setting.sinks), seed, context.head_dim,
+                       context.transforms),
+          TensorMethod(parse_tensor_spec(setting.values, setting.bits, setting.sinks),
+                       seed + value_seed_offset, context.value_dim, context.transforms)};
 }
 
 bool differ_in_rotation_alone(const Setting& a, const Setting& b) {
   return a.key_size.fields == b.key_size.fields && a.value_size.fields == b.value_size.fields &&
-         codec_of(a.keys) == codec_of(b.keys) && codec_of(a.values) == codec_of(b.values);
+         codec_of(a.keys, a.bits) == codec_of(b.keys, b.bits) &&
+         codec_of(a.values, a.bits) == codec_of(b.values, b.bits);
 }
 
 }  // namespace rotorquant::evaluation

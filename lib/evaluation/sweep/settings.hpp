@@ -3,35 +3,43 @@
 #include <memory>
 #include <vector>
 
+#include "evaluation/calibration/fit.hpp"
 #include "evaluation/sweep/request.hpp"
 #include "evaluation/sweep/results.hpp"
-#include "rotorquant/quantizers/registry.hpp"
+#include "evaluation/sweep/tensor_method.hpp"
+#include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
 
-// Quantizers of one setting and seed: seed s for keys, s + 100 for values.
-struct QuantizerPair {
-  std::shared_ptr<const Quantizer> keys;
-  std::shared_ptr<const Quantizer> values;
+// What the settings are made for.
+struct SettingContext {
+  std::int64_t head_dim = 0;
+  std::int64_t value_dim = 0;
+  Space space = Space::cpu;
+  std::shared_ptr<const TransformSet> transforms;  // null without
+};
+
+// The methods of one setting and seed: seed s for keys, s + 100 for values.
+struct MethodPair {
+  TensorMethod keys;
+  TensorMethod values;
 };
 
 struct SettingList {
   std::vector<Setting>
       settings;  // in the order of the request: quantizers, then bits; sizes for the given dims
-  std::vector<Skipped> skipped;  // widths that a quantizer cannot have
+  std::vector<Skipped>
+      skipped;  // widths that a quantizer cannot have, and quantizers without code for the device
 };
 
-// Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and
-// when nothing is left to do. A specification may fix its own width by `bits=N`, which then replaces the
-// sweep's widths. Quantizers without code for `space` are skipped.
-SettingList expand_settings(const SweepRequest& request, std::int64_t head_dim, std::int64_t value_dim,
-                            Space space);
+// Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and when nothing is
+// left to do.
+SettingList expand_settings(const SweepRequest& request, const SettingContext& context);
 
-QuantizerPair build_pair(const Setting& setting, std::uint64_t seed, std::int64_t head_dim,
-                         std::int64_t value_dim);
+MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context);
 
-// Whether two settings store the same fields by the same codec and differ in their rotation alone, so that
-// isotropic data cannot tell them apart.
+// Whether two settings store the same fields by the same codec and differ in their rotation alone, so that isotropic data
+// cannot tell them apart.
 bool differ_in_rotation_alone(const Setting& a, const Setting& b);
 
 }  // namespace rotorquant::evaluation

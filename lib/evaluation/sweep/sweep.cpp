@@ -7,12 +7,17 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <tuple>
 
+#include "evaluation/calibration/dump_data.hpp"
+#include "evaluation/calibration/transforms_file.hpp"
+#include "evaluation/dump/sha256.hpp"
 #include "evaluation/metrics/attention.hpp"
 #include "evaluation/statistics/isotropy.hpp"
 #include "evaluation/sweep/journal.hpp"
 #include "evaluation/sweep/progress.hpp"
+#include "evaluation/sweep/reconstruct.hpp"
 #include "evaluation/sweep/settings.hpp"
 #include "evaluation/sweep/stop_signal.hpp"
 #include "rotorquant/core/error.hpp"
@@ -82,28 +87,10 @@ HeadTensors tensors_of(const Dump& dump, const Head& head, std::int64_t min_cont
   return tensors;
 }
 
-struct Reconstruction {
-  std::vector<float> data;
-  double encode_seconds = 0.0;
-  double decode_seconds = 0.0;
-};
-
-Reconstruction reconstruct(const Quantizer& quantizer, HostView<const float> x) {
-  Reconstruction out;
-  out.data.resize(static_cast<std::size_t>(x.size()));
-  CodeBuffer codes(quantizer.layout(), x.rows);
-  const Clock::time_point start = Clock::now();
-  quantizer.encode({}, x, codes.view());
-  out.encode_seconds = seconds_since(start);
-  const Clock::time_point encoded = Clock::now();
-  quantizer.decode({}, std::as_const(codes).view(), {out.data.data(), x.rows, x.cols});
-  out.decode_seconds = seconds_since(encoded);
-  return out;
-}
-
 // Everything of one dump that does not depend on the head.
 struct DumpPlan {
   const Dump* dump = nullptr;
+  std::shared_ptr<const Rope> rope;  // null unless calibrated keys need it
   std::vector<std::int64_t> layers;
   std::vector<std::int64_t> heads;
 };
@@ -121,6 +108,7 @@ std::string identity(const SweepRequest& request, const SweepResult& result) {
   header["version"] = version;
   header["request"] = to_json(request);
   for (const DatasetSummary& dataset : result.datasets) header["data"].push_back(dataset.sha256);
+  if (!request.transforms.empty()) header["transforms"] = file_sha256(request.transforms);
   return header.dump();
 }
 
@@ -129,17 +117,20 @@ class Sweep {
   Sweep(const SweepRequest& request, const std::vector<Dump>& dumps, const SweepExecution& execution)
       : request_(request), execution_(execution), context_{execution.threads} {
     for (const Dump& dump : dumps) {
-      plans_.push_back({&dump, select(dump.info().layers, request.layers, "layer", dump.path()),
+      plans_.push_back({&dump, nullptr, select(dump.info().layers, request.layers, "layer", dump.path()),
                         select(iota(dump.info().num_kv_heads), request.heads, "KV head", dump.path())});
     }
     check_dims(dumps);
     for (const std::int64_t seed : request.seeds) result_.seeds.push_back(static_cast<std::uint64_t>(seed));
+    load_transforms();
     const DumpInfo& info = dumps.front().info();
-    SettingList list = expand_settings(request, info.head_dim, info.value_dim, execution.space);
+    setting_context_ = {info.head_dim, info.value_dim, execution.space, transforms_};
+    SettingList list = expand_settings(request, setting_context_);
     result_.settings = std::move(list.settings);
     result_.skipped = std::move(list.skipped);
+    check_calibration();
     for (const DumpPlan& plan : plans_) describe(plan);
-    build_quantizers(info.head_dim, info.value_dim);
+    build_all_methods();
   }
 
   SweepResult run() {
@@ -150,7 +141,7 @@ class Sweep {
     }
     std::int64_t total = 0;
     for (const DumpPlan& plan : plans_) {
-      total += static_cast<std::int64_t>(plan.layers.size() * plan.heads.size() * pairs_.size());
+      total += static_cast<std::int64_t>(plan.layers.size() * plan.heads.size() * methods_.size());
     }
     Progress progress("sweep", total, static_cast<std::int64_t>(finished_.size()), execution_.quiet);
     progress_ = &progress;
@@ -213,21 +204,42 @@ class Sweep {
     }
   }
 
+  void load_transforms() {
+    if (request_.transforms.empty()) return;
+    transforms_ = std::make_shared<TransformSet>(read_transforms(request_.transforms));
+    for (const CalibrationSource& source : transforms_->sources)
+      result_.fit.push_back({source.name, source.sha256});
+  }
+
+  // Calibrated keys need the dump's rotary embedding, and transforms for each of its heads: known before any work is done.
+  void check_calibration() {
+    for (const Setting& setting : result_.settings) {
+      if (!setting.calibrated) continue;
+      for (DumpPlan& plan : plans_) {
+        plan.rope = std::make_shared<Rope>(dump_rope(*plan.dump));
+        transforms_->check_model(plan.dump->info().head_dim, plan.dump->info().num_kv_heads, *plan.rope);
+        for (const std::int64_t layer : plan.layers) {
+          for (const std::int64_t head : plan.heads) transforms_->find(layer, head, setting.bits);
+        }
+      }
+    }
+  }
+
   // Quantizers are the same for every head: built once for each setting and seed.
-  void build_quantizers(std::int64_t head_dim, std::int64_t value_dim) {
+  void build_all_methods() {
     const auto num_seeds = static_cast<std::int64_t>(result_.seeds.size());
-    pairs_.resize(result_.settings.size() * result_.seeds.size());
-    parallel_for(context_, static_cast<std::int64_t>(pairs_.size()), [&](std::int64_t i) {
+    methods_.resize(result_.settings.size() * result_.seeds.size());
+    parallel_for(context_, static_cast<std::int64_t>(methods_.size()), [&](std::int64_t i) {
       const Setting& setting = result_.settings[static_cast<std::size_t>(i / num_seeds)];
       const std::uint64_t seed = result_.seeds[static_cast<std::size_t>(i % num_seeds)];
-      pairs_[static_cast<std::size_t>(i)] = build_pair(setting, seed, head_dim, value_dim);
+      methods_[static_cast<std::size_t>(i)].emplace(build_methods(setting, seed, setting_context_));
     });
   }
 
   void run_head(std::int64_t dataset, std::int64_t layer, std::int64_t kv_head) {
     std::vector<Cell> pending;
-    std::vector<const QuantizerPair*> quantizers;
-    for (std::size_t i = 0; i < pairs_.size(); ++i) {
+    std::vector<const MethodPair*> methods;
+    for (std::size_t i = 0; i < methods_.size(); ++i) {
       Cell cell;
       cell.dataset = dataset;
       cell.setting = static_cast<std::int64_t>(i / result_.seeds.size());
@@ -236,17 +248,18 @@ class Sweep {
       cell.kv_head = kv_head;
       if (finished_.contains(key_of(cell))) continue;
       pending.push_back(std::move(cell));
-      quantizers.push_back(&pairs_[i]);
+      methods.push_back(&*methods_[i]);
     }
     if (pending.empty()) return;
-    const Dump& dump = *plans_[static_cast<std::size_t>(dataset)].dump;
+    const DumpPlan& plan = plans_[static_cast<std::size_t>(dataset)];
+    const Dump& dump = *plan.dump;
     const Head head = read_head(dump, layer, kv_head);
     const HeadTensors tensors = tensors_of(dump, head, request_.min_context);
     const AttentionReference reference(tensors);
     parallel_for(context_, static_cast<std::int64_t>(pending.size()), [&](std::int64_t i) {
       if (stop_.requested()) throw Error(interruption());
       Cell& cell = pending[static_cast<std::size_t>(i)];
-      evaluate(reference, tensors, *quantizers[static_cast<std::size_t>(i)], dump.path(), cell);
+      evaluate(reference, tensors, *methods[static_cast<std::size_t>(i)], plan, cell);
       const std::scoped_lock lock(mutex_);
       if (journal_) journal_->append(cell);
       finished_.emplace(key_of(cell), cell);
@@ -254,21 +267,25 @@ class Sweep {
     });
   }
 
-  void evaluate(const AttentionReference& reference, const HeadTensors& tensors, const QuantizerPair& pair,
-                const std::string& path, Cell& cell) const {
+  void evaluate(const AttentionReference& reference, const HeadTensors& tensors, const MethodPair& pair,
+                const DumpPlan& plan, Cell& cell) const {
+    const std::vector<std::int64_t>& positions = plan.dump->positions();
     const char* tensor = "key";
     try {
-      const Reconstruction keys = reconstruct(*pair.keys, tensors.keys);
+      const Reconstruction keys =
+          reconstruct_tensor(pair.keys, cell.layer, cell.kv_head, tensors.keys, positions, plan.rope);
       tensor = "value";
-      const Reconstruction values = reconstruct(*pair.values, tensors.values);
+      const Reconstruction values =
+          reconstruct_tensor(pair.values, cell.layer, cell.kv_head, tensors.values, positions, nullptr);
       thread_local AttentionWorkspace workspace;
       cell.metrics = evaluate_cell(reference, {keys.data.data(), tensors.keys.rows, tensors.keys.cols},
                                    {values.data.data(), tensors.values.rows, tensors.values.cols}, workspace);
+      cell.side_bits = keys.side_bits + values.side_bits;
       cell.encode_seconds = keys.encode_seconds + values.encode_seconds;
       cell.decode_seconds = keys.decode_seconds + values.decode_seconds;
     } catch (const Error& error) {
-      throw Error(fmt::format("{}: layers/{:03}/{} of KV head {}: {}", path, cell.layer, tensor, cell.kv_head,
-                              error.what()));
+      throw Error(fmt::format("{}: layers/{:03}/{} of KV head {}: {}", plan.dump->path(), cell.layer, tensor,
+                              cell.kv_head, error.what()));
     }
   }
 
@@ -282,7 +299,9 @@ class Sweep {
   const SweepExecution& execution_;
   Context context_;
   std::vector<DumpPlan> plans_;
-  std::vector<QuantizerPair> pairs_;  // [settings][seeds]
+  std::shared_ptr<const TransformSet> transforms_;
+  SettingContext setting_context_;
+  std::vector<std::optional<MethodPair>> methods_;  // [settings][seeds]
   SweepResult result_;
   std::map<CellKey, Cell> finished_;
   std::optional<Journal> journal_;

@@ -233,7 +233,7 @@ TEST(Tables, ComparisonsAndTheirSentences) {
 candidate            baseline    bits  metric              difference  ratio  cells won (%)  verdict
 -------------------------------------------------------------------------------------------------------------------
 rotorquant:tail=pad  turboquant     3  key/nmse  0.138 [0.125, 0.150]   2.00             25  no ranking (isotropic)
-key/nmse: turboquant is better.
+3 bits: key/nmse: turboquant is better.
 
 Source: runs/report.json (rotorquant-report/1, rotorquant 1.2.3, git 89abcdef0123); tiny_dump.h5 sha256 0123456789ab
 )");

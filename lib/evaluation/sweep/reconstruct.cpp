@@ -1,0 +1,98 @@
+#include "evaluation/sweep/reconstruct.hpp"
+
+#include <chrono>
+
+#include "evaluation/calibration/dump_data.hpp"
+#include "evaluation/calibration/transforms_file.hpp"
+#include "evaluation/dump/writer.hpp"
+#include "evaluation/sweep/settings.hpp"
+#include "rotorquant/cache/key_sequence.hpp"
+
+namespace rotorquant::evaluation {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer, std::int64_t kv_head,
+                                  HostView<const float> x, std::span<const std::int64_t> positions,
+                                  const std::shared_ptr<const Rope>& rope) {
+  Reconstruction out;
+  out.data.resize(static_cast<std::size_t>(x.size()));
+  const std::shared_ptr<const KeyMethod> coder = method.at(layer, kv_head);
+  KeySequence sequence(coder, method.sinks(), coder->before_rope() ? rope : nullptr);
+  const Clock::time_point start = Clock::now();
+  sequence.append({}, x, positions);
+  out.encode_seconds = seconds_since(start);
+  const Clock::time_point encoded = Clock::now();
+  sequence.decode({}, {out.data.data(), x.rows, x.cols});
+  out.decode_seconds = seconds_since(encoded);
+  out.side_bits = sequence.code_bits() + sequence.sink_bits() + sequence.side_bits() -
+                  8 * coder->layout().bytes_per_vector() * x.rows;
+  return out;
+}
+
+void write_reconstruction(const Dump& dump, const ReconstructRequest& request, const std::string& path,
+                          const Context& context) {
+  const DumpInfo& info = dump.info();
+  SweepRequest sweep;
+  if (!request.quantizer.empty()) sweep.quantizers = {request.quantizer};
+  if (!request.keys.empty()) sweep.keys = {request.keys};
+  if (!request.values.empty()) sweep.values = {request.values};
+  sweep.bits = {request.bits};
+  sweep.sinks = request.sinks;
+  SettingContext setting_context{info.head_dim, info.value_dim, Space::cpu, nullptr};
+  if (!request.transforms.empty()) {
+    setting_context.transforms = std::make_shared<TransformSet>(read_transforms(request.transforms));
+  }
+  const Setting setting = expand_settings(sweep, setting_context).settings.front();
+  const MethodPair methods = build_methods(setting, request.seed, setting_context);
+  std::shared_ptr<const Rope> rope;
+  if (setting.calibrated) {
+    rope = std::make_shared<Rope>(dump_rope(dump));
+    setting_context.transforms->check_model(info.head_dim, info.num_kv_heads, *rope);
+  }
+  DumpWriter writer(path, info, ElementType::float32);
+  for (const std::int64_t layer : info.layers) {
+    std::vector<Reconstruction> keys(static_cast<std::size_t>(info.num_kv_heads));
+    std::vector<Reconstruction> values(static_cast<std::size_t>(info.num_kv_heads));
+    parallel_for(context, info.num_kv_heads, [&](std::int64_t head) {
+      const std::vector<float> key = dump.read_key(layer, head);
+      const std::vector<float> value = dump.read_value(layer, head);
+      keys[static_cast<std::size_t>(head)] = reconstruct_tensor(
+          methods.keys, layer, head, {key.data(), info.num_tokens, info.head_dim}, dump.positions(), rope);
+      values[static_cast<std::size_t>(head)] =
+          reconstruct_tensor(methods.values, layer, head, {value.data(), info.num_tokens, info.value_dim},
+                             dump.positions(), nullptr);
+    });
+    // Written in the order of heads: the bytes of the file do not depend on threads.
+    for (std::int64_t head = 0; head < info.num_kv_heads; ++head) {
+      const auto h = static_cast<std::size_t>(head);
+      writer.write_key(layer, head, {keys[h].data.data(), info.num_tokens, info.head_dim});
+      writer.write_value(layer, head, {values[h].data.data(), info.num_tokens, info.value_dim});
+    }
+    if (info.num_queries == 0) continue;
+    for (std::int64_t head = 0; head < info.num_query_heads; ++head) {
+      const std::vector<float> query = dump.read_query(layer, head);
+      writer.write_query(layer, head, {query.data(), info.num_queries, info.head_dim});
+    }
+  }
+  if (info.has_positions) writer.write_positions(dump.positions());
+  if (info.has_token_ids) writer.write_token_ids(dump.token_ids());
+  if (info.num_queries > 0 && info.num_queries != info.num_tokens) {
+    std::vector<std::int64_t> query_positions;
+    for (const std::int64_t token : dump.query_positions()) {
+      query_positions.push_back(dump.positions()[static_cast<std::size_t>(token)]);
+    }
+    writer.write_query_positions(query_positions);
+  }
+  if (!dump.rope_inv_freq().empty()) writer.write_rope_inv_freq(dump.rope_inv_freq());
+  writer.finish();
+}
+
+}  // namespace rotorquant::evaluation
