@@ -106,17 +106,90 @@ void KeySequence::decode_range(const Context& context, std::int64_t first_token,
   }
 }
 
+std::vector<float> KeySequence::decoded_sinks() const {
+  std::vector<float> sinks;
+  for (const std::uint16_t half : sink_keys_) sinks.push_back(half_to_float(half));
+  return sinks;
+}
+
 void KeySequence::score(const Context& context, HostView<const float> queries, HostView<float> scores) const {
-  std::vector<float> block(static_cast<std::size_t>(std::min(tokens_per_block, size()) * dim()));
-  for (std::int64_t first = 0; first < size(); first += tokens_per_block) {
-    const HostView<float> keys{block.data(), std::min(tokens_per_block, size() - first), dim()};
-    decode_range(context, first, keys);
-    parallel_for(context, queries.rows, [&](std::int64_t i) {
-      for (std::int64_t t = 0; t < keys.rows; ++t) {
-        scores.row(i)[first + t] = static_cast<float>(dot_product(queries.row(i), keys.row(t), dim()));
-      }
-    });
+  if (method_->before_rope()) {
+    std::vector<float> block(static_cast<std::size_t>(std::min(tokens_per_block, size()) * dim()));
+    for (std::int64_t first = 0; first < size(); first += tokens_per_block) {
+      const HostView<float> keys{block.data(), std::min(tokens_per_block, size() - first), dim()};
+      decode_range(context, first, keys);
+      parallel_for(context, queries.rows, [&](std::int64_t i) {
+        for (std::int64_t t = 0; t < keys.rows; ++t) {
+          scores.row(i)[first + t] = static_cast<float>(dot_product(queries.row(i), keys.row(t), dim()));
+        }
+      });
+    }
+    return;
   }
+  if (!codes_) return;
+  const std::int64_t sinks = num_sinks();
+  const std::int64_t coded = size() - sinks;
+  const std::vector<float> sink_rows = decoded_sinks();
+  std::vector<float> code_scores(static_cast<std::size_t>(queries.rows * coded));
+  sequence_.quantizer->score(context, queries, codes_->view(), {code_scores.data(), queries.rows, coded});
+  for (std::int64_t i = 0; i < queries.rows; ++i) {
+    for (std::int64_t t = 0; t < sinks; ++t) {
+      scores.row(i)[t] = static_cast<float>(dot_product(queries.row(i), sink_rows.data() + t * dim(), dim()));
+    }
+    const float centre =
+        sequence_.centre.empty()
+            ? 0.0F
+            : static_cast<float>(dot_product(queries.row(i), sequence_.centre.data(), dim()));
+    for (std::int64_t t = 0; t < coded; ++t) {
+      scores.row(i)[sinks + t] = code_scores[static_cast<std::size_t>(i * coded + t)] + centre;
+    }
+  }
+}
+
+void KeySequence::weighted_sum(const Context& context, HostView<const float> weights,
+                               HostView<float> sums) const {
+  std::fill_n(sums.data, sums.size(), 0.0F);
+  const auto add = [&](std::int64_t i, float weight, const float* row) {
+    for (std::int64_t c = 0; c < dim(); ++c) sums.row(i)[c] += weight * row[c];
+  };
+  if (method_->before_rope()) {
+    std::vector<float> block(static_cast<std::size_t>(std::min(tokens_per_block, size()) * dim()));
+    for (std::int64_t first = 0; first < size(); first += tokens_per_block) {
+      const HostView<float> keys{block.data(), std::min(tokens_per_block, size() - first), dim()};
+      decode_range(context, first, keys);
+      for (std::int64_t i = 0; i < weights.rows; ++i) {
+        for (std::int64_t t = 0; t < keys.rows; ++t) add(i, weights.row(i)[first + t], keys.row(t));
+      }
+    }
+    return;
+  }
+  if (!codes_) return;
+  const std::int64_t sinks = num_sinks();
+  const std::int64_t coded = size() - sinks;
+  std::vector<float> code_weights(static_cast<std::size_t>(weights.rows * coded));
+  for (std::int64_t i = 0; i < weights.rows; ++i) {
+    std::copy_n(weights.row(i) + sinks, coded, code_weights.data() + i * coded);
+  }
+  sequence_.quantizer->weighted_sum(context, {code_weights.data(), weights.rows, coded}, codes_->view(),
+                                    sums);
+  const std::vector<float> sink_rows = decoded_sinks();
+  for (std::int64_t i = 0; i < weights.rows; ++i) {
+    for (std::int64_t t = 0; t < sinks; ++t) add(i, weights.row(i)[t], sink_rows.data() + t * dim());
+    if (sequence_.centre.empty()) continue;
+    float coded_weight = 0.0F;
+    for (std::int64_t t = sinks; t < size(); ++t) coded_weight += weights.row(i)[t];
+    add(i, coded_weight, sequence_.centre.data());
+  }
+}
+
+void KeySequence::truncate(std::int64_t count) {
+  if (count >= size()) return;
+  positions_.resize(static_cast<std::size_t>(count));
+  sink_keys_.resize(static_cast<std::size_t>(std::min(count, num_sinks()) * dim()));
+  if (codes_) codes_->truncate(count - num_sinks());
+  if (count > 0) return;
+  codes_.reset();
+  sequence_ = {};
 }
 
 std::int64_t KeySequence::side_bits() const {

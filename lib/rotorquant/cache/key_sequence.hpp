@@ -1,5 +1,5 @@
 #pragma once
-// The coded keys of one head over one sequence: the first `sinks` tokens in 16 bits, all others by a
+// The coded keys (or values) of one head over one sequence: the first `sinks` tokens in 16 bits, all others by a
 // KeyMethod, and the side data of the sequence. What comes back is made from what is stored and from nothing
 // else.
 #include <cstdint>
@@ -28,8 +28,13 @@ class KeySequence {
   void append(const Context& context, HostView<const float> keys, std::span<const std::int64_t> positions);
   // keys [size(), dim] after RoPE.
   void decode(const Context& context, HostView<float> keys) const { decode_range(context, 0, keys); }
-  // scores(i, t) = <queries(i), decoded key t>; queries [m, dim], scores [m, size()].
+  // scores(i, t) = <queries(i), decoded key t>; queries [m, dim], scores [m, size()]. From the codes where keys are coded after
+  // RoPE; before it every key turns by its own angle, and is decoded in blocks.
   void score(const Context& context, HostView<const float> queries, HostView<float> scores) const;
+  // sums(i) = sum over t of weights(i, t) decoded key t; weights [m, size()], sums [m, dim].
+  void weighted_sum(const Context& context, HostView<const float> weights, HostView<float> sums) const;
+  // Keeps the first `count` tokens; with 0, also forgets the side data, which the next append decides anew.
+  void truncate(std::int64_t count);
 
   // Bits of the codes, of the sinks, and of the method's side data.
   std::int64_t code_bits() const { return codes_ ? 8 * codes_->bytes() : 0; }
@@ -39,6 +44,8 @@ class KeySequence {
   const CodeBuffer* codes() const { return codes_ ? &*codes_ : nullptr; }
 
  private:
+  std::int64_t num_sinks() const { return static_cast<std::int64_t>(sink_keys_.size()) / dim(); }
+  std::vector<float> decoded_sinks() const;  // [num_sinks(), dim]
   // Tokens first_token .. first_token + keys.rows.
   void decode_range(const Context& context, std::int64_t first_token, HostView<float> keys) const;
 

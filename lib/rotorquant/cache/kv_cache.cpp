@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,38 +30,57 @@ void softmax(float* row, std::int64_t count, float scale) {
   for (std::int64_t t = 0; t < count; ++t) row[t] /= sum;
 }
 
+std::int64_t bits_of(const KeySequence& sequence) {
+  return sequence.code_bits() + sequence.sink_bits() + sequence.side_bits();
+}
+
+KeySequence plain_sequence(std::shared_ptr<const Quantizer> quantizer) {
+  return {std::make_shared<CenteredKeys>(std::move(quantizer), Centering::none), 0};
+}
+
 }  // namespace
 
 KVCache::KVCache(std::shared_ptr<const Quantizer> keys, std::shared_ptr<const Quantizer> values)
-    : key_quantizer_(std::move(keys)),
-      value_quantizer_(std::move(values)),
-      keys_(key_quantizer_->layout()),
-      values_(value_quantizer_->layout()) {}
+    : KVCache(plain_sequence(std::move(keys)), plain_sequence(std::move(values))) {}
+
+KVCache::KVCache(KeySequence keys, KeySequence values) : keys_(std::move(keys)), values_(std::move(values)) {
+  if (keys_.size() != 0 || values_.size() != 0) {
+    throw Error("KV cache: sequences of " + std::to_string(keys_.size()) + " and " +
+                std::to_string(values_.size()) + " tokens; valid: empty ones");
+  }
+}
+
+std::int64_t KVCache::bytes() const {
+  return (bits_of(keys_) + bits_of(values_)) / 8;
+}
 
 void KVCache::append(const Context& context, HostView<const float> keys, HostView<const float> values) {
-  check_shape("keys", keys.cols, key_quantizer_->dim());
-  check_shape("values", values.cols, value_quantizer_->dim());
+  check_shape("keys", keys.cols, keys_.dim());
+  check_shape("values", values.cols, values_.dim());
   if (keys.rows != values.rows) {
     throw Error("KV cache: " + std::to_string(keys.rows) + " keys and " + std::to_string(values.rows) +
                 " values; valid: as many of each");
   }
-  // Encoded aside first: when a row is refused, the cache stays as it was.
-  CodeBuffer key_codes(key_quantizer_->layout(), keys.rows);
-  CodeBuffer value_codes(value_quantizer_->layout(), values.rows);
-  key_quantizer_->encode(context, keys, key_codes.view());
-  value_quantizer_->encode(context, values, value_codes.view());
-  keys_.append(key_codes);
-  values_.append(value_codes);
+  const std::int64_t before = size();
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(keys.rows));
+  std::iota(positions.begin(), positions.end(), before);
+  keys_.append(context, keys, positions);
+  try {
+    values_.append(context, values, positions);
+  } catch (...) {
+    keys_.truncate(before);
+    throw;
+  }
 }
 
 void KVCache::attention_scores(const Context& context, HostView<const float> queries,
                                HostView<float> scores) const {
-  check_shape("queries", queries.cols, key_quantizer_->dim());
-  key_quantizer_->score(context, queries, keys_.view(), scores);
+  check_shape("queries", queries.cols, keys_.dim());
+  keys_.score(context, queries, scores);
 }
 
 void KVCache::values(const Context& context, HostView<float> out) const {
-  value_quantizer_->decode(context, values_.view(), out);
+  values_.decode(context, out);
 }
 
 void KVCache::attend(const Context& context, HostView<const float> queries, float softmax_scale,
@@ -70,7 +90,7 @@ void KVCache::attend(const Context& context, HostView<const float> queries, floa
   attention_scores(context, queries, {weights.data(), queries.rows, size()});
   parallel_for(context, queries.rows,
                [&](std::int64_t i) { softmax(weights.data() + i * size(), size(), softmax_scale); });
-  value_quantizer_->weighted_sum(context, {weights.data(), queries.rows, size()}, values_.view(), outputs);
+  values_.weighted_sum(context, {weights.data(), queries.rows, size()}, outputs);
 }
 
 }  // namespace rotorquant

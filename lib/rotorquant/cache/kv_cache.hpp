@@ -1,9 +1,9 @@
 #pragma once
-// A key/value cache of one attention head that holds codes only: keys by one quantizer, values by another.
+// A key/value cache of one attention head that holds codes only: keys coded one way, values another.
 #include <cstdint>
 #include <memory>
 
-#include "rotorquant/codes/codes.hpp"
+#include "rotorquant/cache/key_sequence.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
 
 namespace rotorquant {
@@ -13,13 +13,17 @@ inline constexpr std::uint64_t value_seed_offset = 100;
 
 class KVCache {
  public:
+  // Every token by a quantizer of vectors.
   KVCache(std::shared_ptr<const Quantizer> keys, std::shared_ptr<const Quantizer> values);
+  // Empty sequences that say how tokens are coded: sinks, centering, calibrated keys.
+  KVCache(KeySequence keys, KeySequence values);
 
   std::int64_t size() const { return keys_.size(); }
-  // Bytes of all stored codes, as counted from the buffers.
-  std::int64_t bytes() const { return keys_.bytes() + values_.bytes(); }
+  // Bytes of everything stored, as counted from the buffers: codes, sinks, side data of the sequence.
+  std::int64_t bytes() const;
 
-  // keys [n, head_dim], values [n, value_dim]: n more tokens.
+  // keys [n, head_dim] after RoPE, values [n, value_dim]: n more tokens, at positions size(), size() + 1, ... Where side data are
+  // measured, the first append decides them: give it the whole prompt. A row that is refused leaves the cache as it was.
   void append(const Context& context, HostView<const float> keys, HostView<const float> values);
   // scores(i, t) = estimate of <queries(i), key(t)>, unscaled; queries [m, head_dim], scores [m, size()].
   void attention_scores(const Context& context, HostView<const float> queries, HostView<float> scores) const;
@@ -31,10 +35,8 @@ class KVCache {
               HostView<float> outputs) const;
 
  private:
-  std::shared_ptr<const Quantizer> key_quantizer_;
-  std::shared_ptr<const Quantizer> value_quantizer_;
-  CodeBuffer keys_;
-  CodeBuffer values_;
+  KeySequence keys_;
+  KeySequence values_;
 };
 
 }  // namespace rotorquant

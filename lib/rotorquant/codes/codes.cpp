@@ -31,6 +31,12 @@ void CodeBuffer::append(const CodeBuffer& other) {
   count_ += other.count_;
 }
 
+void CodeBuffer::truncate(std::int64_t count) {
+  count_ = count;
+  for (std::size_t a = 0; a < storage_.size(); ++a)
+    storage_[a].resize(static_cast<std::size_t>(count_ * strides_[a]));
+}
+
 Codes<Space::cpu> CodeBuffer::range(std::int64_t begin, std::int64_t count) {
   Codes<Space::cpu> codes;
   for (std::size_t a = 0; a < storage_.size(); ++a)

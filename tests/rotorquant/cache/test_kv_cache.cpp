@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/quantizers/calibrated_fixture.hpp"
 #include "support/samples.hpp"
 
 namespace rotorquant::test {
@@ -125,6 +127,65 @@ TEST(KVCache, RefusesWrongShapes) {
   Matrix outputs(2, value_dim);
   EXPECT_THROW(f.cache.attention_scores({}, wide.view(), outputs.view()), Error);
   EXPECT_THROW(f.cache.attend({}, keys.view(), 1.0F, outputs.view()), Error);  // empty
+}
+
+// Attention of the cache against attention over what its sequences decode.
+void expect_attends_to_what_it_decodes(const KeySequence& keys, const KeySequence& values) {
+  constexpr float scale = 0.125F;
+  const Matrix key_rows = normal_matrix(tokens, keys.dim(), 11);
+  const Matrix value_rows = normal_matrix(tokens, values.dim(), 12);
+  const Matrix queries = normal_matrix(3, keys.dim(), 13);
+  KVCache cache(keys, values);
+  cache.append({}, key_rows.view().row_range(0, 70), value_rows.view().row_range(0, 70));
+  cache.append({}, key_rows.view().row_range(70, 20), value_rows.view().row_range(70, 20));
+
+  std::vector<std::int64_t> positions(tokens);
+  std::iota(positions.begin(), positions.end(), 0);
+  KeySequence alone = keys;
+  alone.append({}, key_rows.view().row_range(0, 70), std::span(positions).subspan(0, 70));
+  alone.append({}, key_rows.view().row_range(70, 20), std::span(positions).subspan(70));
+  Matrix decoded_keys(tokens, keys.dim()), decoded_values(tokens, values.dim());
+  alone.decode({}, decoded_keys.view());
+  cache.values({}, decoded_values.view());
+
+  Matrix scores(3, tokens), outputs(3, values.dim());
+  cache.attention_scores({}, queries.view(), scores.view());
+  cache.attend({}, queries.view(), scale, outputs.view());
+  for (std::int64_t i = 0; i < 3; ++i) {
+    std::vector<double> weights;
+    double sum = 0.0;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const double exact =
+          inner_product(std::as_const(queries).row(i), std::as_const(decoded_keys).row(t), keys.dim());
+      EXPECT_NEAR(scores.row(i)[t], exact, 2e-5 * (1.0 + std::abs(exact)));
+      weights.push_back(std::exp(static_cast<double>(scale) * exact));
+      sum += weights.back();
+    }
+    for (std::int64_t c = 0; c < values.dim(); ++c) {
+      double expected = 0.0;
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        expected +=
+            weights[static_cast<std::size_t>(t)] / sum * static_cast<double>(decoded_values.row(t)[c]);
+      }
+      EXPECT_NEAR(outputs.row(i)[c], expected, 1e-4);
+    }
+  }
+}
+
+TEST(KVCache, AttendsWithSinksAndCentres) {
+  const auto keys = std::make_shared<CenteredKeys>(build("turboquant", 3, key_dim, 1), Centering::online);
+  const auto values =
+      std::make_shared<CenteredKeys>(build("rotorquant", 3, value_dim, 2), Centering::channel_mean);
+  expect_attends_to_what_it_decodes(KeySequence(keys, 4), KeySequence(values, 4));
+}
+
+TEST(KVCache, AttendsWithCalibratedKeys) {
+  const auto keys =
+      std::make_shared<CalibratedKeys>(testing_support::random_parameters(key_dim, 3, BlockKind::general));
+  auto rope = std::make_shared<Rope>();
+  for (int j = 0; j < 32; ++j) rope->inv_freq.push_back(std::pow(10000.0, -j / 32.0));
+  const auto values = std::make_shared<CenteredKeys>(build("turboquant", 3, value_dim, 2), Centering::none);
+  expect_attends_to_what_it_decodes(KeySequence(keys, 4, rope), KeySequence(values, 4));
 }
 
 }  // namespace
