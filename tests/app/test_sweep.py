@@ -2,11 +2,16 @@
 
 import unittest
 
-from tool import PYTHON, ROOT, SMALL, ToolTest, load
+from tool import PYTHON, ROOT, SMALL, ToolTest, load, transforms
 
 
 def rows_by_label(report, bits=None):
     return {row["quantizer"]: row for row in report["rows"] if bits in (None, row["bits"])}
+
+
+def needs_transforms(config):
+    named = [*config.get("quantizers", []), *config.get("keys", [])]
+    return any(quantizer.startswith("rotorquant-calibrated") for quantizer in named)
 
 
 class Sweep(ToolTest):
@@ -58,9 +63,12 @@ class Sweep(ToolTest):
                 continue
             with self.subTest(config=config.name):
                 output = self.folder / config.name
-                self.succeed("sweep", PYTHON, "--config", config, "--seeds", "0-1", "--layers", "5", "--heads", "0",
-                             "--max-tokens", "96", "-o", output, "--quiet")
-                self.assertTrue(load(output)["rows"])
+                fitted = ["--transforms", transforms()] if needs_transforms(load(config)) else []
+                self.succeed("sweep", PYTHON, "--config", config, *fitted, "--seeds", "0-1", "--layers", "5", "--heads",
+                             "0", "--max-tokens", "96", "-o", output, "--quiet")
+                report = load(output)
+                self.assertTrue(report["rows"])
+                self.assertEqual(any("fit" in row for row in report["rows"]), bool(fitted))
 
 
 if __name__ == "__main__":

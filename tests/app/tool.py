@@ -1,7 +1,10 @@
 """What the tests of the command-line tool share: where it is, how to run it, and data to run it on."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import pathlib
 import subprocess
 import tempfile
@@ -16,6 +19,17 @@ PYTHON = ROOT / "data" / "smollm2-python-small.h5"
 def run(*arguments, cwd=None, env=None):
     """Runs the tool and returns the finished process with its output as text."""
     return subprocess.run([TOOL, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+
+
+@functools.cache
+def transforms():
+    """Transforms fitted to SMALL at 2, 3 and 4 bits; made once, for all tests of a file."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    path = pathlib.Path(folder) / "transforms.h5"
+    process = run("calibrate", SMALL, "-o", path, "--quiet")
+    assert process.returncode == 0, process.stderr
+    return path
 
 
 def load(path):
