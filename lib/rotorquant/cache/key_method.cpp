@@ -43,11 +43,12 @@ SequenceQuantizer CenteredKeys::open(HostView<const float> keys, std::int64_t si
 }
 
 CalibratedKeys::CalibratedKeys(std::shared_ptr<const CalibratedParameters> parameters,
-                               AdaptationOptions adaptation, CalibratedSearch search)
+                               AdaptationOptions adaptation, CalibratedSearch search, CalibratedCode code)
     : parameters_(std::move(parameters)),
       adaptation_(adaptation),
       search_(search),
-      layout_(CalibratedCodec(parameters_).layout()) {}
+      code_(code),
+      layout_(CalibratedCodec(parameters_, {}, search_, code_).layout()) {}
 
 SequenceQuantizer CalibratedKeys::open(HostView<const float> keys, std::int64_t /*sinks*/) const {
   const std::int64_t first = std::min(keys.rows, adaptation_first_token);
@@ -58,7 +59,7 @@ SequenceQuantizer CalibratedKeys::open(HostView<const float> keys, std::int64_t 
     result.side.push_back({"shift", static_cast<std::int64_t>(16 * measured.shift.size())});
   if (adaptation_.scales)
     result.side.push_back({"scales", static_cast<std::int64_t>(8 * measured.scale_steps.size())});
-  result.quantizer = std::make_shared<CalibratedCodec>(parameters_, std::move(measured), search_);
+  result.quantizer = std::make_shared<CalibratedCodec>(parameters_, std::move(measured), search_, code_);
   return result;
 }
 

@@ -65,7 +65,7 @@ class CenteredKeys final : public KeyMethod {
 class CalibratedKeys final : public KeyMethod {
  public:
   CalibratedKeys(std::shared_ptr<const CalibratedParameters> parameters, AdaptationOptions adaptation = {},
-                 CalibratedSearch search = {});
+                 CalibratedSearch search = {}, CalibratedCode code = {});
 
   const CodeLayout& layout() const override { return layout_; }
   bool before_rope() const override { return true; }
@@ -75,6 +75,7 @@ class CalibratedKeys final : public KeyMethod {
   std::shared_ptr<const CalibratedParameters> parameters_;
   AdaptationOptions adaptation_;
   CalibratedSearch search_;
+  CalibratedCode code_;
   CodeLayout layout_;
 };
 

@@ -75,15 +75,43 @@ struct CalibratedCodec::Workspace {
   std::vector<float> costs;         // [C] at the nearest scale code
   std::vector<int> scale_codes;     // [C] nearest to the residual's norm
   std::vector<std::int32_t> order;  // [C] centroids, best first
+
+  // For trellises alone.
+  struct Candidate {
+    float cost;  // with scalar levels
+    std::size_t centroid;
+    int scale_code;
+  };
+  std::vector<Candidate> candidates;  // [<= trellis_candidates], best first
+
+  // Keeps the `most` best; of equal ones those that came first.
+  void offer(const Candidate& candidate, int most) {
+    const auto place =
+        std::upper_bound(candidates.begin(), candidates.end(), candidate,
+                         [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+    candidates.insert(place, candidate);
+    if (candidates.size() > static_cast<std::size_t>(most)) candidates.pop_back();
+  }
+
+  CalibratedTrellis::Workspace trellis;
 };
 
+WidthDistortions code_distortions(const CalibratedCode& code) {
+  return code.kind == CalibratedCodecKind::trellis ? trellis_distortions(code.memory)
+                                                   : lloyd_max_distortions();
+}
+
 CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> parameters,
-                                 SequenceAdaptation adaptation, CalibratedSearch search)
+                                 SequenceAdaptation adaptation, CalibratedSearch search, CalibratedCode code)
     : parameters_((parameters->validate(), std::move(parameters))),
       adaptation_(std::move(adaptation)),
       search_(search),
-      widths_(sequence_widths(*parameters_, adaptation_)),
+      widths_(sequence_widths(*parameters_, adaptation_, code_distortions(code))),
       planes_(widths_) {
+  if (search_.trellis_candidates < 1) {
+    throw Error("calibrated keys: " + std::to_string(search_.trellis_candidates) +
+                " trellis candidates; valid: 1 or more");
+  }
   const std::int64_t dim = parameters_->dim;
   const auto n = static_cast<std::size_t>(dim);
   const std::int64_t stored = planes_.bits() + parameters_->centroid_bits + parameters_->scale.bits;
@@ -137,6 +165,10 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
       metric_[k * n + l] = static_cast<float>(sum);
     }
     diagonal_[k] = metric_[k * n + k];
+  }
+  if (code.kind == CalibratedCodecKind::trellis) {
+    // The metric is the trellis' from here on: descent over single indices does not apply to its symbols.
+    trellis_.emplace(widths_, order, std::move(metric_), code.memory);
   }
 }
 
@@ -301,19 +333,44 @@ void CalibratedCodec::encode_vector(const float* transformed, const float* shift
 
   float best = worst;
   std::size_t centroid = 0;
+  workspace.candidates.clear();
   for (std::size_t k = 0; k < tried; ++k) {
     const auto c = static_cast<std::size_t>(workspace.order[k]);
     transform_residual(c);
-    const float cost = search_scales(
-        workspace.y.data(), std::max(0, workspace.scale_codes[c] - search_.scale_radius),
-        std::min(last_scale_code, workspace.scale_codes[c] + search_.scale_radius), best, workspace);
+    const int first = std::max(0, workspace.scale_codes[c] - search_.scale_radius);
+    const int last = std::min(last_scale_code, workspace.scale_codes[c] + search_.scale_radius);
+    if (trellis_) {
+      for (int scale_code = first; scale_code <= last; ++scale_code) {
+        const float cost = search_scales(workspace.y.data(), scale_code, scale_code, worst, workspace);
+        workspace.offer({cost, c, scale_code}, search_.trellis_candidates);
+      }
+      continue;
+    }
+    const float cost = search_scales(workspace.y.data(), first, last, best, workspace);
     if (cost < best) {
       best = cost;
       centroid = c;
     }
   }
+  for (const Workspace::Candidate& candidate : workspace.candidates) {
+    transform_residual(candidate.centroid);
+    const float cost = trellis_->encode(workspace.y.data(), scale_of(candidate.scale_code),
+                                        workspace.symbols.data(), workspace.trellis);
+    if (cost < best) {
+      best = cost;
+      centroid = candidate.centroid;
+      workspace.best_scale_code = candidate.scale_code;
+      workspace.best.swap(workspace.symbols);
+    }
+  }
   if (best == worst) throw Error("encode: a key's error overflows float32; valid: keys below 1e18");
-  if (search_.descent_sweeps > 0) descend(scale_of(workspace.best_scale_code), workspace);
+  if (trellis_) {
+    transform_residual(centroid);
+    trellis_->refine(workspace.y.data(), scale_of(workspace.best_scale_code), search_.trellis_refinements,
+                     workspace.best.data(), workspace.trellis);
+  } else if (search_.descent_sweeps > 0) {
+    descend(scale_of(workspace.best_scale_code), workspace);
+  }
 
   trellis::BitWriter writer(code);
   planes_.write(workspace.best.data(), writer);
@@ -332,6 +389,8 @@ void CalibratedCodec::decode(const Context& context, ConstCodes<Space::cpu> code
     const std::int64_t count = end - begin;
     std::vector<std::uint8_t> symbols(static_cast<std::size_t>(planes_.symbol_bytes()));
     std::vector<float> scaled(static_cast<std::size_t>(count) * n);
+    std::vector<float> values(n);
+    CalibratedTrellis::Workspace trellis_workspace;
     std::vector<std::size_t> centroids(static_cast<std::size_t>(count));
     for (std::int64_t t = 0; t < count; ++t) {
       const trellis::BitString string{codes.arrays[0] + (begin + t) * stride,
@@ -346,10 +405,12 @@ void CalibratedCodec::decode(const Context& context, ConstCodes<Space::cpu> code
       centroids[static_cast<std::size_t>(t)] = static_cast<std::size_t>(centroid);
       const float scale =
           scale_of(field(string, planes_.bits() + parameters_->centroid_bits, parameters_->scale.bits));
-      for (std::size_t i = 0; i < n; ++i) {
-        scaled[static_cast<std::size_t>(t) * n + i] =
-            scale * levels_at(static_cast<std::int64_t>(i))[symbols[i]];
+      if (trellis_) {
+        trellis_->decode(symbols.data(), values.data(), trellis_workspace);
+      } else {
+        for (std::size_t i = 0; i < n; ++i) values[i] = levels_at(static_cast<std::int64_t>(i))[symbols[i]];
       }
+      for (std::size_t i = 0; i < n; ++i) scaled[static_cast<std::size_t>(t) * n + i] = scale * values[i];
     }
     dense_product({scaled.data(), count, layout_.dim}, {backward_.data(), layout_.dim, layout_.dim},
                   x.row_range(begin, count));

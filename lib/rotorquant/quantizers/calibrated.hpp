@@ -7,29 +7,47 @@
 //
 // The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric:
 // it searches centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by
-// coordinate descent over the indices, which M's off-diagonal part couples. None of this costs a stored bit.
+// coordinate descent over the indices, which M's off-diagonal part couples. With a trellis the best pairs of
+// centroid and scale code found for scalar levels of the same widths are tried in full (calibrated_trellis.hpp). None
+// of this costs a stored bit.
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "rotorquant/codes/mixed_planes.hpp"
 #include "rotorquant/quantizers/calibrated_parameters.hpp"
+#include "rotorquant/quantizers/calibrated_trellis.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
 
 namespace rotorquant {
+
+enum class CalibratedCodecKind { lloyd_max, trellis };
+
+// What the symbols of coordinates stand for.
+struct CalibratedCode {
+  CalibratedCodecKind kind = CalibratedCodecKind::lloyd_max;
+  int memory = 5;  // of the trellis: 3 or 5
+};
+
+// The distortions that bit allocation goes by.
+WidthDistortions code_distortions(const CalibratedCode& code);
 
 // How hard the encoder looks; the format is the same.
 struct CalibratedSearch {
   int scale_radius = 2;  // scale codes tried on each side of the nearest to the residual's norm
   // Centroids that get the full search, best first at their nearest scale; 0: the nearest only.
   int centroid_choices = 8;
-  int descent_sweeps = 2;  // of the coordinate descent at most; it ends when nothing changes
+  int descent_sweeps = 2;       // of the coordinate descent at most; it ends when nothing changes
+  int trellis_candidates = 8;   // pairs of centroid and scale code that a trellis tries, 1 or more
+  int trellis_refinements = 2;  // rounds of lowering the full form for the best of them
 };
 
 class CalibratedCodec final : public Quantizer {
  public:
   // Validates the parameters. `adaptation` as made by observe_sequence.
   explicit CalibratedCodec(std::shared_ptr<const CalibratedParameters> parameters,
-                           SequenceAdaptation adaptation = {}, CalibratedSearch search = {});
+                           SequenceAdaptation adaptation = {}, CalibratedSearch search = {},
+                           CalibratedCode code = {});
 
   const CodeLayout& layout() const override { return layout_; }
   std::int64_t stored_floats() const override { return parameters_->decoder_floats(); }
@@ -79,8 +97,9 @@ class CalibratedCodec final : public Quantizer {
   std::vector<float> forward_;            // [dim, dim]: x - h times this is F (x - h) / sigma
   std::vector<float> backward_;           // [dim, dim]: y^ times this is F^-1 (sigma y^)
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
-  std::vector<float> metric_;             // [dim, dim]: sigma F^-T M F^-1 sigma
-  std::vector<float> diagonal_;           // [dim] of metric_
+  std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, whose it is
+  std::vector<float> diagonal_;  // [dim] of metric_
+  std::optional<CalibratedTrellis> trellis_;
 };
 
 }  // namespace rotorquant

@@ -265,11 +265,12 @@ std::vector<double> sequence_deviations(const CalibratedParameters& parameters,
 }
 
 std::vector<std::uint8_t> sequence_widths(const CalibratedParameters& parameters,
-                                          const SequenceAdaptation& adaptation) {
+                                          const SequenceAdaptation& adaptation,
+                                          const WidthDistortions& distortions) {
   std::vector<double> energy = sequence_deviations(parameters, adaptation);
   for (std::size_t i = 0; i < energy.size(); ++i)
     energy[i] *= energy[i] * static_cast<double>(parameters.weights[i]);
-  return allocate_widths(energy, parameters.index_bits(), parameters.distortions);
+  return allocate_widths(energy, parameters.index_bits(), distortions);
 }
 
 }  // namespace rotorquant

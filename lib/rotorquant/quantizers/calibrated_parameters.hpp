@@ -8,8 +8,8 @@
 //   F      a cascade of layers of disjoint 3x3 blocks, F = B_L .. B_1 diag(delta): rotors, or general blocks
 //          (rotor * diagonal * rotor), chosen so that F decorrelates keys and the errors that queries see,
 //   sigma  the standard deviation of each coordinate of F (x - c_j - h) / n,
-//   y^     Lloyd-Max levels of N(0, 1) of mixed widths; they sum to bits * dim + 16 less the bits of j and n:
-//          a vector takes exactly the bits of `turboquant` with its 16-bit norm.
+//   y^     Lloyd-Max levels of N(0, 1), or values of a trellis code, of mixed widths; they sum to
+//          bits * dim + 16 less the bits of j and n: a vector takes exactly the bits of `turboquant` with its 16-bit norm.
 // Related: KVQuant (arXiv 2401.18079, keys before RoPE), KVTC (2511.01815, PCA and bit allocation), Block-GTQ
 // (2606.24033, widths by query x key energy).
 #include <array>
@@ -64,7 +64,6 @@ struct CalibratedParameters {
   // `weights`, alone.
   std::vector<float> query_metric;
   std::vector<float> weights;  // diag(F^-T query_metric F^-1) [dim]: what an error of each coordinate costs
-  WidthDistortions distortions = lloyd_max_distortions();
 
   std::int64_t num_centroids() const { return static_cast<std::int64_t>(centroids.size()) / dim; }
   std::int64_t index_bits() const { return bits * dim + 16 - centroid_bits - scale.bits; }
@@ -99,9 +98,11 @@ struct AdaptationOptions {
 SequenceAdaptation observe_sequence(const CalibratedParameters& parameters, HostView<const float> keys,
                                     AdaptationOptions options = {});
 
-// Widths [dim] of the coordinates for a sequence: from sigma^2 2^(steps / 4) weights.
+// Widths [dim] of the coordinates for a sequence: from sigma^2 2^(steps / 4) weights and the distortions of the code
+// that has these widths.
 std::vector<std::uint8_t> sequence_widths(const CalibratedParameters& parameters,
-                                          const SequenceAdaptation& adaptation);
+                                          const SequenceAdaptation& adaptation,
+                                          const WidthDistortions& distortions = lloyd_max_distortions());
 // sigma 2^(steps / 8) [dim].
 std::vector<double> sequence_deviations(const CalibratedParameters& parameters,
                                         const SequenceAdaptation& adaptation);
