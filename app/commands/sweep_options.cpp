@@ -106,6 +106,7 @@ evaluation::SweepExecution SweepOptions::execution() const {
   execution.space = common.device == "cpu" ? Space::cpu : Space::cuda;
   execution.quiet = common.quiet;
   execution.resume = resume;
+  execution.maps = maps;
   // A report on standard output leaves no place for a journal beside it.
   if (!common.output.empty() && common.output != "-") execution.journal_path = common.output + ".journal";
   return execution;

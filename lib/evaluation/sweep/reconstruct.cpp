@@ -1,12 +1,13 @@
 #include "evaluation/sweep/reconstruct.hpp"
 
 #include <chrono>
+#include <numeric>
 
-#include "evaluation/calibration/dump_data.hpp"
 #include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/dump/writer.hpp"
 #include "evaluation/sweep/settings.hpp"
 #include "rotorquant/cache/key_sequence.hpp"
+#include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -40,13 +41,17 @@ Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer
 void write_reconstruction(const Dump& dump, const ReconstructRequest& request, const std::string& path,
                           const Context& context) {
   const DumpInfo& info = dump.info();
+  if (!request.quantizer.empty() && !(request.keys.empty() && request.values.empty())) {
+    throw UsageError(
+        "quantizer, and keys or values apart, are both given; valid: one quantizer, or keys and values");
+  }
   SweepRequest sweep;
   if (!request.quantizer.empty()) sweep.quantizers = {request.quantizer};
   if (!request.keys.empty()) sweep.keys = {request.keys};
   if (!request.values.empty()) sweep.values = {request.values};
   sweep.bits = {request.bits};
   sweep.sinks = request.sinks;
-  SettingContext setting_context{info.head_dim, info.value_dim, Space::cpu, nullptr};
+  SettingContext setting_context{info.head_dim, info.value_dim, Space::cpu, nullptr, request.transforms};
   if (!request.transforms.empty()) {
     setting_context.transforms = std::make_shared<TransformSet>(read_transforms(request.transforms));
   }
@@ -54,8 +59,9 @@ void write_reconstruction(const Dump& dump, const ReconstructRequest& request, c
   const MethodPair methods = build_methods(setting, request.seed, setting_context);
   std::shared_ptr<const Rope> rope;
   if (setting.calibrated) {
-    rope = std::make_shared<Rope>(dump_rope(dump));
-    setting_context.transforms->check_model(info.head_dim, info.num_kv_heads, *rope);
+    std::vector<std::int64_t> heads(static_cast<std::size_t>(info.num_kv_heads));
+    std::iota(heads.begin(), heads.end(), 0);
+    rope = rope_for_calibrated(setting, setting_context, dump, info.layers, heads);
   }
   DumpWriter writer(path, info, ElementType::float32);
   for (const std::int64_t layer : info.layers) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "evaluation/calibration/dump_data.hpp"
 #include "evaluation/statistics/theory.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/error.hpp"
@@ -62,12 +63,23 @@ std::optional<std::string> missing_code(const TensorMethod& method, Space space)
   return "no CUDA kernels for calibrated keys";
 }
 
+// Work on transforms, with the file they are from named in its errors.
+template <typename Work>
+auto naming_transforms(const SettingContext& context, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", context.transforms_path, error.what()));
+  }
+}
+
 StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
   if (const Quantizer* quantizer = method.quantizer())
     return stored_size(quantizer->layout(), quantizer->stored_floats());
   // Calibrated layouts are the same at every head.
   const HeadFit& first = context.transforms->heads.front();
-  const std::shared_ptr<const KeyMethod> keys = method.at(first.layer, first.kv_head);
+  const std::shared_ptr<const KeyMethod> keys =
+      naming_transforms(context, [&] { return method.at(first.layer, first.kv_head); });
   const std::int64_t heads = static_cast<std::int64_t>(context.transforms->heads.size());
   std::int64_t floats = 0;
   for (const BitsFit& fit : first.bits) floats = std::max(floats, fit.parameters->decoder_floats());
@@ -146,6 +158,19 @@ SettingList expand_settings(const SweepRequest& request, const SettingContext& c
                          : fmt::format("nothing to do: {}", list.skipped.front().why));
   }
   return list;
+}
+
+std::shared_ptr<const Rope> rope_for_calibrated(const Setting& setting, const SettingContext& context,
+                                                const Dump& dump, const std::vector<std::int64_t>& layers,
+                                                const std::vector<std::int64_t>& heads) {
+  const auto rope = std::make_shared<const Rope>(dump_rope(dump));
+  naming_transforms(context, [&] {
+    context.transforms->check_model(dump.info().head_dim, dump.info().num_kv_heads, *rope);
+    for (const std::int64_t layer : layers) {
+      for (const std::int64_t head : heads) context.transforms->find(layer, head, setting.bits);
+    }
+  });
+  return rope;
 }
 
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context) {

@@ -1,9 +1,11 @@
 #pragma once
 // From the quantizers and bit widths of a request to the settings of a sweep.
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "evaluation/calibration/fit.hpp"
+#include "evaluation/dump/dump.hpp"
 #include "evaluation/sweep/request.hpp"
 #include "evaluation/sweep/results.hpp"
 #include "evaluation/sweep/tensor_method.hpp"
@@ -17,6 +19,7 @@ struct SettingContext {
   std::int64_t value_dim = 0;
   Space space = Space::cpu;
   std::shared_ptr<const TransformSet> transforms;  // null without
+  std::string transforms_path;                     // the file they are from, for errors
 };
 
 // The methods of one setting and seed: seed s for keys, s + 100 for values.
@@ -35,6 +38,12 @@ struct SettingList {
 // Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and when nothing is
 // left to do.
 SettingList expand_settings(const SweepRequest& request, const SettingContext& context);
+
+// The rotary embedding that a calibrated setting needs to code the keys of this dump. Errors: a dump without one, and
+// transforms of another model or without a fit for one of these layers, heads or the setting's width.
+std::shared_ptr<const Rope> rope_for_calibrated(const Setting& setting, const SettingContext& context,
+                                                const Dump& dump, const std::vector<std::int64_t>& layers,
+                                                const std::vector<std::int64_t>& heads);
 
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context);
 

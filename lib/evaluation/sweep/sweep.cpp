@@ -10,7 +10,6 @@
 #include <optional>
 #include <tuple>
 
-#include "evaluation/calibration/dump_data.hpp"
 #include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/dump/sha256.hpp"
 #include "evaluation/metrics/attention.hpp"
@@ -102,12 +101,17 @@ CellKey key_of(const Cell& cell) {
 }
 
 // What the cells depend on. The journal of one identity cannot be continued under another.
-std::string identity(const SweepRequest& request, const SweepResult& result) {
+std::string identity(const SweepRequest& request, const SweepExecution& execution,
+                     const std::vector<const Dump*>& dumps, const SweepResult& result) {
   nlohmann::ordered_json header;
   header["journal"] = "rotorquant-journal/1";
   header["version"] = version;
   header["request"] = to_json(request);
-  for (const DatasetSummary& dataset : result.datasets) header["data"].push_back(dataset.sha256);
+  header["device"] = execution.space == Space::cpu ? "cpu" : "cuda";
+  header["maps"] = execution.maps;
+  for (std::size_t i = 0; i < dumps.size(); ++i) {
+    header["data"].push_back({result.datasets[i].sha256, dumps[i]->info().softmax_scale});
+  }
   if (!request.transforms.empty()) header["transforms"] = file_sha256(request.transforms);
   return header.dump();
 }
@@ -124,7 +128,7 @@ class Sweep {
     for (const std::int64_t seed : request.seeds) result_.seeds.push_back(static_cast<std::uint64_t>(seed));
     load_transforms();
     const DumpInfo& info = dumps.front().info();
-    setting_context_ = {info.head_dim, info.value_dim, execution.space, transforms_};
+    setting_context_ = {info.head_dim, info.value_dim, execution.space, transforms_, request.transforms};
     SettingList list = expand_settings(request, setting_context_);
     result_.settings = std::move(list.settings);
     result_.skipped = std::move(list.skipped);
@@ -136,7 +140,10 @@ class Sweep {
   SweepResult run() {
     const Clock::time_point start = Clock::now();
     if (!execution_.journal_path.empty()) {
-      journal_.emplace(execution_.journal_path, identity(request_, result_), execution_.resume);
+      std::vector<const Dump*> dumps;
+      for (const DumpPlan& plan : plans_) dumps.push_back(plan.dump);
+      journal_.emplace(execution_.journal_path, identity(request_, execution_, dumps, result_),
+                       execution_.resume);
       for (const Cell& cell : journal_->restored()) finished_.insert_or_assign(key_of(cell), cell);
     }
     std::int64_t total = 0;
@@ -198,10 +205,19 @@ class Sweep {
     summary.eigenvalue_spread_ratio = pooled.eigenvalue_spread_ratio;
     summary.kurtosis_ratio = pooled.kurtosis_ratio;
     result_.datasets.push_back(std::move(summary));
-    if (info.num_queries == 0) {
-      result_.skipped.push_back(
-          {fmt::format("attention metrics of {}", plan.dump->path()), info.no_queries_reason});
+    if (const std::string reason = no_attention_reason(*plan.dump); !reason.empty()) {
+      result_.skipped.push_back({fmt::format("attention metrics of {}", plan.dump->path()), reason});
     }
+  }
+
+  // Why a dump has no attention metrics, or "".
+  std::string no_attention_reason(const Dump& dump) const {
+    const DumpInfo& info = dump.info();
+    if (info.num_queries == 0) return info.no_queries_reason;
+    const std::vector<std::int64_t>& tokens = dump.query_positions();
+    const std::int64_t longest = *std::max_element(tokens.begin(), tokens.end());
+    if (longest >= request_.min_context) return "";
+    return fmt::format("no query sees {} earlier keys, the most is {}", request_.min_context, longest);
   }
 
   void load_transforms() {
@@ -215,13 +231,8 @@ class Sweep {
   void check_calibration() {
     for (const Setting& setting : result_.settings) {
       if (!setting.calibrated) continue;
-      for (DumpPlan& plan : plans_) {
-        plan.rope = std::make_shared<Rope>(dump_rope(*plan.dump));
-        transforms_->check_model(plan.dump->info().head_dim, plan.dump->info().num_kv_heads, *plan.rope);
-        for (const std::int64_t layer : plan.layers) {
-          for (const std::int64_t head : plan.heads) transforms_->find(layer, head, setting.bits);
-        }
-      }
+      for (DumpPlan& plan : plans_)
+        plan.rope = rope_for_calibrated(setting, setting_context_, *plan.dump, plan.layers, plan.heads);
     }
   }
 

@@ -15,10 +15,11 @@ namespace rotorquant::evaluation {
 
 struct SweepExecution {
   int threads = 1;
-  Space space = Space::cpu;  // where quantizers run
-  bool quiet = false;        // no progress
-  std::string journal_path;  // "" = no journal
-  bool resume = false;       // continue the journal of an interrupted sweep, if there is one
+  Space space = Space::cpu;       // where quantizers run
+  bool quiet = false;             // no progress
+  std::vector<std::string> maps;  // how the dumps were read (--map): cells depend on it
+  std::string journal_path;       // "" = no journal
+  bool resume = false;            // continue the journal of an interrupted sweep, if there is one
 };
 
 // Errors: UsageError for what the request gets wrong; Error for data that cannot be read or encoded, and when

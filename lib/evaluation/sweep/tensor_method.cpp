@@ -30,6 +30,16 @@ QuantizerSpec take_sequence_parameters(QuantizerSpec& spec) {
   return sequence;
 }
 
+// A parameter that is one whole number, where a list of the command line would take several.
+std::int64_t single_number(const std::string& text, const std::string& what, std::int64_t low,
+                           std::int64_t high) {
+  const std::vector<std::int64_t> numbers = parse_ranges(text, what, low, high);
+  if (numbers.size() != 1) {
+    throw UsageError(fmt::format("{} '{}': valid: one whole number from {} to {}", what, text, low, high));
+  }
+  return numbers.front();
+}
+
 Centering centering_of(const std::string& name) {
   if (name == "online") return Centering::online;
   return name == "channel-mean" ? Centering::channel_mean : Centering::none;
@@ -67,10 +77,10 @@ TensorSpec parse_tensor_spec(const std::string& text, int default_bits, std::int
   spec.bits = default_bits;
   spec.sinks = default_sinks;
   if (const auto bits = given(width_key); bits != sequence.parameters.end()) {
-    spec.bits = static_cast<int>(parse_ranges(bits->second, what + width_key, min_bits, max_bits).front());
+    spec.bits = static_cast<int>(single_number(bits->second, what + width_key, min_bits, max_bits));
   }
   if (const auto sinks = given(sinks_key); sinks != sequence.parameters.end()) {
-    spec.sinks = parse_ranges(sinks->second, what + sinks_key, 0, most_sinks).front();
+    spec.sinks = single_number(sinks->second, what + sinks_key, 0, most_sinks);
   }
   if (given(center_key) != sequence.parameters.end()) {
     const ParameterReader reader(sequence, sequence_parameters());

@@ -8,8 +8,8 @@
 // The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric:
 // it searches centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by
 // coordinate descent over the indices, which M's off-diagonal part couples. With a trellis the best pairs of
-// centroid and scale code found for scalar levels of the same widths are tried in full (calibrated_trellis.hpp). None
-// of this costs a stored bit.
+// centroid and scale code found for scalar levels of the same widths are tried in full
+// (calibrated_trellis.hpp). None of this costs a stored bit.
 #include <memory>
 #include <optional>
 #include <vector>
@@ -97,8 +97,8 @@ class CalibratedCodec final : public Quantizer {
   std::vector<float> forward_;            // [dim, dim]: x - h times this is F (x - h) / sigma
   std::vector<float> backward_;           // [dim, dim]: y^ times this is F^-1 (sigma y^)
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
-  std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, whose it is
-  std::vector<float> diagonal_;  // [dim] of metric_
+  std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, which has it
+  std::vector<float> diagonal_;  // [dim] of that metric
   std::optional<CalibratedTrellis> trellis_;
 };
 

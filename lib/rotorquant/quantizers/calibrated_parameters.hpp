@@ -9,7 +9,8 @@
 //          (rotor * diagonal * rotor), chosen so that F decorrelates keys and the errors that queries see,
 //   sigma  the standard deviation of each coordinate of F (x - c_j - h) / n,
 //   y^     Lloyd-Max levels of N(0, 1), or values of a trellis code, of mixed widths; they sum to
-//          bits * dim + 16 less the bits of j and n: a vector takes exactly the bits of `turboquant` with its 16-bit norm.
+//          bits * dim + 16 less the bits of j and n: a vector takes exactly the bits of `turboquant` with its
+//          16-bit norm.
 // Related: KVQuant (arXiv 2401.18079, keys before RoPE), KVTC (2511.01815, PCA and bit allocation), Block-GTQ
 // (2606.24033, widths by query x key energy).
 #include <array>
@@ -98,8 +99,8 @@ struct AdaptationOptions {
 SequenceAdaptation observe_sequence(const CalibratedParameters& parameters, HostView<const float> keys,
                                     AdaptationOptions options = {});
 
-// Widths [dim] of the coordinates for a sequence: from sigma^2 2^(steps / 4) weights and the distortions of the code
-// that has these widths.
+// Widths [dim] of the coordinates for a sequence: from sigma^2 2^(steps / 4) weights and the distortions of
+// the code that has these widths.
 std::vector<std::uint8_t> sequence_widths(const CalibratedParameters& parameters,
                                           const SequenceAdaptation& adaptation,
                                           const WidthDistortions& distortions = lloyd_max_distortions());

@@ -9,8 +9,8 @@
 namespace rotorquant {
 namespace {
 
-// How far a refinement moves the targets towards what would be best for each coordinate were the others to stay:
-// they do not, and a whole step overshoots.
+// How far a refinement moves the targets towards what would be best for each coordinate were the others to
+// stay: they do not, and a whole step overshoots.
 constexpr float refinement_step = 0.5F;
 
 }  // namespace
@@ -122,8 +122,8 @@ void CalibratedTrellis::find_registers(const std::uint8_t* symbols, Workspace& w
   }
 }
 
-// Coordinate descent over the upper bits of symbols, which change no register: each coordinate moves to the level
-// nearest to the minimum over its own real value, given all other errors.
+// Coordinate descent over the upper bits of symbols, which change no register: each coordinate moves to the
+// level nearest to the minimum over its own real value, given all other errors.
 void CalibratedTrellis::descend(const float* y, float scale, int sweeps, std::uint8_t* symbols,
                                 Workspace& workspace) const {
   if (used_.empty()) return;

@@ -1,6 +1,7 @@
 #pragma once
-// The trellis code of a calibrated key's coordinates: mixed widths, errors weighed by the query metric. The trellis
-// visits coordinates in index order; the arrays here are in storage order (mixed_planes.hpp), as the codec's are.
+// The trellis code of a calibrated key's coordinates: mixed widths, errors weighed by the query metric. The
+// trellis visits coordinates in index order; the arrays here are in storage order (mixed_planes.hpp), as the
+// codec's are.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -27,16 +28,16 @@ class CalibratedTrellis {
     std::vector<float> values_by_index;   // [dim]
   };
 
-  // widths [dim] by coordinate; order [dim]: the coordinate at each storage position; metric [dim, dim], positive
-  // definite. memory 3 or 5.
+  // widths [dim] by coordinate; order [dim]: the coordinate at each storage position; metric [dim, dim],
+  // positive definite. memory 3 or 5.
   CalibratedTrellis(std::span<const std::uint8_t> widths, std::span<const std::int32_t> order,
                     std::vector<float> metric, int memory);
 
   // Symbols [dim] whose values, times `scale`, come near y [dim]: the trellis search minimises the part of
   // (y - scale y^)^T metric (y - scale y^) on the metric's diagonal. Returns the whole.
   float encode(const float* y, float scale, std::uint8_t* symbols, Workspace& workspace) const;
-  // Lowers the whole: by at most `rounds` further searches that aim where the off-diagonal part pulls, until one does
-  // not help, then by as many sweeps of coordinate descent over the symbols' upper bits.
+  // Lowers the whole: by at most `rounds` further searches that aim where the off-diagonal part pulls, until
+  // one does not help, then by as many sweeps of coordinate descent over the symbols' upper bits.
   void refine(const float* y, float scale, int rounds, std::uint8_t* symbols, Workspace& workspace) const;
   // values [dim] y^.
   void decode(const std::uint8_t* symbols, float* values, Workspace& workspace) const;

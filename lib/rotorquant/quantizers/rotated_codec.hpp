@@ -1,8 +1,8 @@
 #pragma once
 // What every codec of rotated vectors shares, so that tables compare rotations and codes and nothing else:
 //   x^ = s R^T y^,   <q, x^> = s <R q, y^>,   sum_t w_t x^_t = R^T sum_t (w_t s_t) y^_t,
-// with R the rotation, and y^ [rotation.output_dim] and s what the derived codec loads from its bytes. Keys are
-// never rotated back to score them, nor values before they are summed.
+// with R the rotation, and y^ [rotation.output_dim] and s what the derived codec loads from its bytes. Keys
+// are never rotated back to score them, nor values before they are summed.
 #include <memory>
 
 #include "rotorquant/quantizers/quantizer.hpp"
@@ -30,7 +30,8 @@ class RotatedCodec : public Quantizer {
   CodeLayout layout_;
 
  private:
-  // x [at most vectors_per_block, dim] -> codes. `first_row` is the row of x(0) in the whole input, for messages.
+  // x [at most vectors_per_block, dim] -> codes. `first_row` is the row of x(0) in the whole input, for
+  // messages.
   virtual void encode_block(HostView<const float> x, std::int64_t first_row,
                             Codes<Space::cpu> codes) const = 0;
   // y^ [codes.count, rotation.output_dim] and s [codes.count].
@@ -39,8 +40,8 @@ class RotatedCodec : public Quantizer {
   std::shared_ptr<const Rotation> rotation_;
 };
 
-// Throws the Error about the first value of x [dim] that is not finite or, if there is none, about a norm beyond
-// float32.
+// Throws the Error about the first value of x [dim] that is not finite or, if there is none, about a norm
+// beyond float32.
 [[noreturn]] void refuse_value(std::int64_t row, const float* x, std::int64_t dim);
 
 }  // namespace rotorquant

@@ -1,6 +1,7 @@
 #pragma once
-// Registry entries of the quantizers that are a rotation and a scalar codebook or a trellis code (plain), or a
-// scalar codebook followed by a residual sketch (two-stage). They differ in the rotation and share every other parameter.
+// Registry entries of the quantizers that are a rotation and a scalar codebook or a trellis code (plain), or
+// a scalar codebook followed by a residual sketch (two-stage). They differ in the rotation and share every
+// other parameter.
 #include "rotorquant/quantizers/registry.hpp"
 
 namespace rotorquant {

@@ -1,11 +1,12 @@
 #pragma once
-// Rotation + trellis code (codes/trellis_value_format.hpp): in place of an index of each coordinate by itself, a
-// trellis path through all of them, at the stored bits of a scalar codec with a 16-bit norm, b * d + 16.
+// Rotation + trellis code (codes/trellis_value_format.hpp): in place of an index of each coordinate by
+// itself, a trellis path through all of them, at the b * d + 16 stored bits of a scalar codec with a 16-bit
+// norm.
 //
 // encode: y = R x; the trellis symbols of y and the scale s that minimises ||y - s y^||, coded in 8 bits.
 // decode: x^ = R^T s y^.
-// A vector whose root mean square lies above the scales' range, 2^(127/16 + offset), is an Error; one below it,
-// 2^(-127/16 + offset), decodes to zeros or to the smallest scale.
+// A vector whose root mean square lies above the scales' range, 2^(127/16 + offset), is an Error; one below
+// it, 2^(-127/16 + offset), decodes to zeros or to the smallest scale.
 #include <memory>
 
 #include "rotorquant/codes/trellis_value_format.hpp"

@@ -57,8 +57,8 @@ double metric_error(const CalibratedParameters& parameters, const std::vector<fl
   return total;
 }
 
-// Values of symbols by the trellis' definition, r holding the lowest bits of a coordinate and of the used ones before
-// it.
+// Values of symbols by the trellis' definition, r holding the lowest bits of a coordinate and of the used
+// ones before it.
 std::vector<double> trellis_values(const std::vector<std::uint8_t>& widths, const std::vector<int>& symbols,
                                    int memory) {
   std::vector<std::size_t> used;
@@ -178,8 +178,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CalibratedCases,
                                          Case{2, 2, BlockKind::general, 1, trellis},
                                          Case{128, 1, BlockKind::general, 6, trellis}));
 
-// Keys whose transform leaves the queries' metric diagonal, which is what fits aim at: there trellis codes keep their
-// share of the scalar error, though the scalar search tries five times as many pairs of scale and centroid.
+// Keys whose transform leaves the queries' metric diagonal, which is what fits aim at: there trellis codes
+// keep their share of the scalar error, though the scalar search tries five times as many pairs of scale and
+// centroid.
 TEST(Calibrated, TrellisLowersTheErrorThatQueriesSeeAtEqualBits) {
   constexpr double most[] = {0.68, 0.61, 0.56};  // 2, 3, 4 bits
   for (int bits = 2; bits <= 4; ++bits) {

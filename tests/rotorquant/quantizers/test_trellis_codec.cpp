@@ -1,5 +1,5 @@
-// Trellis codes of rotated vectors against scalar codes at the same stored bits, and what both ends of the scales'
-// range mean.
+// Trellis codes of rotated vectors against scalar codes at the same stored bits, and what both ends of the
+// scales' range mean.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/trellis_codec.hpp"
 #include "rotorquant/rotations/identity.hpp"
+#include "support/hdf5_file.hpp"
 #include "support/samples.hpp"
 
 namespace rotorquant::test {
@@ -98,7 +99,31 @@ TEST(TrellisCodec, DecodesWhatIsBelowItsScalesToZeros) {
   EXPECT_LT(distortion(*build("turboquant:codec=trellis:scale_offset=-4", 3, 64), x), 0.03);
 }
 
-// On an axis alone, without a rotation, the codec is the value format itself.
+// Captured values: all fit the scales, and keep the gain on Gaussians.
+TEST(TrellisCodec, SuitsCapturedValues) {
+  constexpr double factors[] = {0.60, 0.52, 0.50};  // of Lloyd-Max at 2, 3, 4 bits, every layer and head
+  constexpr std::int64_t sinks = 4;
+  for (const std::string name : {"smollm2-jargon-small.h5", "smollm2-python-small.h5"}) {
+    const Hdf5File file(std::string(ROTORQUANT_SOURCE_DIR) + "/data/" + name);
+    for (const std::string& layer : file.children("/layers")) {
+      const Array<float> values = file.read<float>("/layers/" + layer + "/value");
+      const std::int64_t tokens = values.shape[1];
+      const std::int64_t dim = values.shape[2];
+      for (std::int64_t head = 0; head < values.shape[0]; ++head) {
+        Matrix x(tokens - sinks, dim);
+        std::copy_n(values.row(head) + sinks * dim, x.values.size(), x.values.begin());
+        for (int bits = 2; bits <= 4; ++bits) {
+          const double factor =
+              distortion(*build("turboquant:rotation=hadamard:codec=trellis", bits, dim), x) /
+              distortion(*build("turboquant", bits, dim), x);
+          EXPECT_LE(factor, factors[bits - 2]) << name << ", layer " << layer << ", head " << head;
+        }
+      }
+    }
+  }
+}
+
+// Without a rotation the codec is the value format itself.
 TEST(TrellisCodec, WithoutRotationIsTheValueFormat) {
   const auto identity = std::make_shared<IdentityRotation>(80);
   const TrellisCodec codec(identity, 3, 5);
