@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "evaluation/metrics/metric_registry.hpp"
 #include "evaluation/report/report.hpp"
 #include "evaluation/report/tables.hpp"
 #include "evaluation/statistics/comparison.hpp"
 #include "evaluation/sweep/compare_settings.hpp"
 #include "evaluation/sweep/ranges.hpp"
+#include "evaluation/sweep/settings.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
 
@@ -17,11 +20,9 @@ namespace {
 constexpr std::int64_t largest_index = 1'000'000;
 
 bool holds_baseline(const evaluation::SweepRequest& request) {
-  if (request.baseline.empty() || !request.keys.empty()) return request.baseline.empty();
-  for (const std::string& quantizer : request.quantizers) {
-    if (quantizer == request.baseline) return true;
-  }
-  return false;
+  if (request.baseline.empty()) return true;
+  const std::vector<std::string> labels = evaluation::setting_labels(request);
+  return std::find(labels.begin(), labels.end(), request.baseline) != labels.end();
 }
 
 // What tables show on a terminal: the report's own view of itself.
@@ -117,7 +118,7 @@ void run_and_report(const SweepOptions& options, const evaluation::SweepRequest&
   check_device(options.common.device);
   if (!holds_baseline(request)) {
     throw UsageError(fmt::format("baseline '{}': not among the quantizers; valid: {}", request.baseline,
-                                 fmt::join(request.quantizers, ", ")));
+                                 fmt::join(evaluation::setting_labels(request), ", ")));
   }
   evaluation::RunInfo run;
   run.argv = invocation.argv;

@@ -43,6 +43,8 @@ ordered_json to_json(const Comparison& comparison) {
   out["num_seeds"] = comparison.num_seeds;
   out["candidate_bits_per_value"] = comparison.candidate_bits_per_value;
   out["baseline_bits_per_value"] = comparison.baseline_bits_per_value;
+  out["candidate_side_bits_per_value"] = comparison.candidate_side_bits_per_value;
+  out["baseline_side_bits_per_value"] = comparison.baseline_side_bits_per_value;
   out["verdict"] = verdict_name(comparison.verdict);
   out["gate"] = comparison.gate;
   out["sentence"] = comparison.sentence;

@@ -90,7 +90,7 @@ void describe(const MethodPair& methods, const SettingContext& context, Setting&
   setting.key_size = size_of(methods.keys, context);
   setting.value_size = size_of(methods.values, context);
   const auto* codec = dynamic_cast<const ScalarCodec*>(methods.keys.quantizer());
-  if (codec == nullptr) return;
+  if (codec == nullptr || codec->scale_rule() != ScaleRule::norm) return;
   setting.isotropic_nmse = expected_distortion(codec->codebook(), context.head_dim);
   setting.nmse_bound = mse_bound(codec->codebook().bits());
 }
@@ -108,6 +108,12 @@ std::pair<bool, std::map<std::string, std::string>> codec_of(const std::string& 
 }
 
 }  // namespace
+
+std::vector<std::string> setting_labels(const SweepRequest& request) {
+  std::vector<std::string> labels;
+  for (const Pairing& pair : pairings(request)) labels.push_back(pair.label);
+  return labels;
+}
 
 SettingList expand_settings(const SweepRequest& request, const SettingContext& context) {
   SettingList list;

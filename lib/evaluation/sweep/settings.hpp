@@ -35,6 +35,9 @@ struct SettingList {
       skipped;  // widths that a quantizer cannot have, and quantizers without code for the device
 };
 
+// The labels of the request's quantizers, whatever their widths.
+std::vector<std::string> setting_labels(const SweepRequest& request);
+
 // Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and when nothing is
 // left to do.
 SettingList expand_settings(const SweepRequest& request, const SettingContext& context);

@@ -13,6 +13,7 @@
 #include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/dump/sha256.hpp"
 #include "evaluation/metrics/attention.hpp"
+#include "evaluation/report/build_info.hpp"
 #include "evaluation/statistics/isotropy.hpp"
 #include "evaluation/sweep/journal.hpp"
 #include "evaluation/sweep/progress.hpp"
@@ -106,6 +107,7 @@ std::string identity(const SweepRequest& request, const SweepExecution& executio
   nlohmann::ordered_json header;
   header["journal"] = "rotorquant-journal/1";
   header["version"] = version;
+  header["revision"] = fmt::format("{} {}", build_info::git_revision, build_info::git_state);
   header["request"] = to_json(request);
   header["device"] = execution.space == Space::cpu ? "cpu" : "cuda";
   header["maps"] = execution.maps;
@@ -193,15 +195,20 @@ class Sweep {
     summary.num_queries = info.num_queries;
     const auto num_heads = static_cast<std::int64_t>(plan.heads.size());
     std::vector<IsotropyReport> reports(plan.layers.size() * plan.heads.size());
+    std::vector<IsotropyReport> value_reports(reports.size());
     parallel_for(context_, static_cast<std::int64_t>(reports.size()), [&](std::int64_t i) {
       const std::int64_t layer = plan.layers[static_cast<std::size_t>(i / num_heads)];
       const std::int64_t head = plan.heads[static_cast<std::size_t>(i % num_heads)];
       const std::vector<float> keys = plan.dump->read_key(layer, head);
+      const std::vector<float> values = plan.dump->read_value(layer, head);
+      value_reports[static_cast<std::size_t>(i)] =
+          measure_isotropy({values.data(), info.num_tokens, info.value_dim}, 0);
       reports[static_cast<std::size_t>(i)] =
           measure_isotropy({keys.data(), info.num_tokens, info.head_dim}, 0);
     });
     const IsotropyReport pooled = pool_isotropy(reports);
-    summary.isotropic = pooled.isotropic;
+    // Verdicts are about keys and values alike: data that cannot rank rotations are isotropic in both.
+    summary.isotropic = pooled.isotropic && pool_isotropy(value_reports).isotropic;
     summary.eigenvalue_spread_ratio = pooled.eigenvalue_spread_ratio;
     summary.kurtosis_ratio = pooled.kurtosis_ratio;
     result_.datasets.push_back(std::move(summary));

@@ -60,6 +60,9 @@ const std::vector<ParameterInfo>& sequence_parameters() {
 
 const std::vector<ParameterInfo>& calibrated_parameters() {
   static const std::vector<ParameterInfo> parameters = {
+      {"codec", "lloyd-max|trellis", "lloyd-max",
+       "what indices stand for: scalar levels or a tail-biting trellis code"},
+      {"memory", "an integer, 3 or 5", "5", "of the trellis"},
       {"search", "full|nearest", "full",
        "encoder: joint search of centroid, scale and indices, or nearest of each"},
       {"adapt", "shift+scales|shift|none", "shift+scales",
@@ -125,6 +128,13 @@ TensorMethod::TensorMethod(const TensorSpec& spec, std::uint64_t seed, std::int6
   }
   const ParameterReader reader(spec.quantizer, calibrated_parameters());
   if (reader.choice("search") == "nearest") search_ = {0, 0, 0};
+  if (reader.choice("codec") == "trellis") {
+    code_.kind = CalibratedCodecKind::trellis;
+    const std::int64_t memory = reader.integer("memory", 3, 5);
+    if (memory == 4)
+      throw UsageError(fmt::format("quantizer '{}': memory = '4'; valid: 3 or 5", calibrated_name));
+    code_.memory = static_cast<int>(memory);
+  }
   const std::string adapt = reader.choice("adapt");
   adaptation_.shift = adapt != "none";
   adaptation_.scales = adapt == "shift+scales";
@@ -140,7 +150,7 @@ TensorMethod::TensorMethod(const TensorSpec& spec, std::uint64_t seed, std::int6
 std::shared_ptr<const KeyMethod> TensorMethod::at(std::int64_t layer, std::int64_t kv_head) const {
   if (method_ != nullptr) return method_;
   return std::make_shared<CalibratedKeys>(transforms_->find(layer, kv_head, bits_).parameters, adaptation_,
-                                          search_);
+                                          search_, code_);
 }
 
 StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats) {

@@ -62,6 +62,7 @@ class TensorMethod {
   std::int64_t sinks_;
   int bits_;
   CalibratedSearch search_;
+  CalibratedCode code_;
   AdaptationOptions adaptation_;
   std::shared_ptr<const Quantizer> quantizer_;
   std::shared_ptr<const KeyMethod> method_;  // of quantizer_
