@@ -88,6 +88,8 @@ SweepRequest read_config(const std::string& path) {
     config = json::parse(file);
   } catch (const json::parse_error& error) {
     throw Error(fmt::format("config {}: not valid JSON at byte {}", path, error.byte));
+  } catch (const std::ios_base::failure&) {  // a folder opens, but does not read
+    throw Error(fmt::format("config {}: cannot be read; valid: a readable JSON file", path));
   }
   if (!config.is_object()) throw Error(fmt::format("config {}: not a JSON object", path));
   SweepRequest request;
