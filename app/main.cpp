@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
   try {
     check_command_name(app, argc, argv);
     app.parse(argc, argv);
+    if (std::fflush(stdout) != 0) throw rotorquant::Error("standard output cannot be written");
   } catch (const CLI::ParseError& error) {
     // Help and version arrive here as well, with exit code 0.
     if (error.get_exit_code() == 0) return app.exit(error);

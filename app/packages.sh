@@ -18,7 +18,7 @@ done
 run=()
 if ((EUID != 0)); then
   command -v sudo >/dev/null || { echo "missing packages: ${missing[*]}; install them as root" >&2; exit 1; }
-  run=(sudo)
+  run=(sudo DEBIAN_FRONTEND=noninteractive)
 fi
 echo "installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive

@@ -62,6 +62,8 @@ nlohmann::ordered_json summary_json(const evaluation::TransformSet& set, const s
 }
 
 void run_calibrate(CalibrateOptions& options) {
+  check_file_output(options.common.output);
+  check_outputs(options.dump_paths, {options.common.output});
   evaluation::FitSettings& settings = options.settings;
   settings.bits.clear();
   for (const std::int64_t bits : evaluation::parse_ranges(options.bits, "bits", min_bits, max_bits)) {

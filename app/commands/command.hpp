@@ -48,4 +48,11 @@ struct CommonOptions {
 // (Error).
 void check_device(const std::string& device);
 
+// Refuses, as a UsageError, an output that is one of the inputs or another output, under whatever name. Empty names and "-" are
+// none.
+void check_outputs(const std::vector<std::string>& inputs, const std::vector<std::string>& outputs);
+
+// An output that only a file can be: neither empty nor "-".
+void check_file_output(const std::string& path);
+
 }  // namespace rotorquant::app

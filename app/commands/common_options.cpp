@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "commands/command.hpp"
 #include "evaluation/sweep/ranges.hpp"
 #include "rotorquant/core/device.hpp"
@@ -33,6 +35,33 @@ void CommonOptions::add_output(CLI::App& command, const std::string& output_help
 
 int CommonOptions::thread_count() const {
   return threads == 0 ? available_threads() : threads;
+}
+
+void check_outputs(const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) {
+  const auto same = [](const std::string& a, const std::string& b) {
+    std::error_code ignored;
+    return a == b || std::filesystem::equivalent(a, b, ignored);
+  };
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (outputs[i].empty() || outputs[i] == "-") continue;
+    for (const std::string& input : inputs) {
+      if (!input.empty() && same(input, outputs[i])) {
+        throw UsageError(
+            fmt::format("output {}: is an input, which it would replace; valid: another name", outputs[i]));
+      }
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      if (!outputs[j].empty() && same(outputs[j], outputs[i])) {
+        throw UsageError(
+            fmt::format("output {}: is named for two outputs; valid: different names", outputs[i]));
+      }
+    }
+  }
+}
+
+void check_file_output(const std::string& path) {
+  if (path.empty() || path == "-")
+    throw UsageError(fmt::format("output '{}'; valid: the name of an HDF5 file", path));
 }
 
 void check_device(const std::string& device) {

@@ -20,7 +20,8 @@ void add_compare_command(CLI::App& app, const Invocation& invocation) {
       ->required();
   command->add_option("--baseline", options->baseline, "What to compare it with")->capture_default_str();
   command->footer(
-      "Seeds are paired; intervals are 95% bootstrap intervals over seeds. On isotropic data, where methods "
+      "Seeds are paired; 95% intervals are bootstrapped over seeds (below 8 seeds: Student's t). On "
+      "isotropic data, where methods "
       "cannot differ, "
       "no ranking is given.\nExample: rotorquant compare data/smollm2-python-small.h5 --candidate rotorquant "
       "--baseline turboquant");

@@ -64,6 +64,7 @@ void show(const CommonOptions& common, const nlohmann::ordered_json& json, const
 }
 
 void run_validate(const InspectOptions& options) {
+  check_outputs({options.path}, {options.common.output});
   const auto problems = evaluation::validate_dump(options.path, options.dump_options());
   show(options.common, evaluation::problems_json(options.path, problems),
        evaluation::problems_text(options.path, problems));
@@ -75,6 +76,7 @@ void run_validate(const InspectOptions& options) {
 
 void run_inspect(const InspectOptions& options) {
   if (options.validate) return run_validate(options);
+  check_outputs({options.path}, {options.common.output});
   const evaluation::Dump dump = evaluation::Dump::open(options.path, options.dump_options());
   const auto inspection = evaluation::inspect_dump(dump, chosen_layers(dump, options.common.layers),
                                                    chosen_heads(dump, options.common.heads),

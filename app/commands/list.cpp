@@ -19,7 +19,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr char calibrated_summary[] =
-    "keys before RoPE, by rotor cascades, centroids and widths that 'rotorquant calibrate' fits to captured "
+    "keys before RoPE, by centroids, cascades of 3x3 blocks and bit widths that 'rotorquant calibrate' fits "
+    "to captured "
     "keys and queries";
 constexpr char calibrated_source[] =
     "README; related: KVQuant 2401.18079, KVTC 2511.01815, Block-GTQ 2606.24033";

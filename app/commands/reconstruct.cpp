@@ -44,6 +44,8 @@ void add_reconstruct_command(CLI::App& app, const Invocation&) {
       "Example: rotorquant reconstruct data/smollm2-python-small.h5 --quantizer turboquant --bits 3 -o "
       "quantized.h5");
   command->callback([options] {
+    check_file_output(options->common.output);
+    check_outputs({options->dump_path, options->request.transforms}, {options->common.output});
     evaluation::DumpOptions dump_options;
     if (options->common.max_tokens > 0) dump_options.max_tokens = options->common.max_tokens;
     const evaluation::Dump dump = evaluation::Dump::open(options->dump_path, dump_options);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "evaluation/metrics/metric_registry.hpp"
 #include "evaluation/report/report.hpp"
@@ -116,6 +117,16 @@ evaluation::SweepExecution SweepOptions::execution() const {
 void run_and_report(const SweepOptions& options, const evaluation::SweepRequest& request,
                     const Invocation& invocation) {
   check_device(options.common.device);
+  std::vector<std::string> inputs = options.dump_paths;
+  inputs.insert(inputs.end(), {options.config_path, request.transforms});
+  check_outputs(inputs, {options.common.output, options.cells_path});
+  for (std::size_t i = 0; i < options.dump_paths.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      std::error_code ignored;
+      if (!std::filesystem::equivalent(options.dump_paths[i], options.dump_paths[j], ignored)) continue;
+      throw UsageError(fmt::format("dump {} is given twice", options.dump_paths[i]));
+    }
+  }
   if (!holds_baseline(request)) {
     throw UsageError(fmt::format("baseline '{}': not among the quantizers; valid: {}", request.baseline,
                                  fmt::join(evaluation::setting_labels(request), ", ")));

@@ -18,6 +18,7 @@ struct TablesOptions {
 };
 
 void run_tables(const TablesOptions& options) {
+  check_outputs(options.reports, {options.output});
   const evaluation::TableFormat format = evaluation::table_format(options.format);
   evaluation::TableOptions table;
   table.layout =

@@ -43,6 +43,37 @@ class Errors(ToolTest):
                 self.fail_with(USAGE, *arguments, names=names)
                 self.assertFalse((self.folder / "r.json").exists())
 
+    def test_outputs_replace_no_input(self):
+        dump = self.folder / "dump.h5"
+        dump.write_bytes(SMALL.read_bytes())
+        link = self.folder / "link.h5"
+        link.symlink_to(dump)
+        sweep = ["sweep", dump, "--quantizers", "turboquant", "--quiet"]
+        cases = [
+            [*sweep, "-o", dump],
+            [*sweep, "-o", link],
+            [*sweep, "--cells", dump],
+            [*sweep, "-o", self.folder / "r", "--cells", self.folder / "r"],
+            ["sweep", dump, link, "--quantizers", "turboquant"],
+            ["calibrate", dump, "-o", dump],
+            ["calibrate", dump, "-o", "-"],
+            ["inspect", dump, "-o", dump],
+        ]
+        for arguments in cases:
+            with self.subTest(arguments=arguments):
+                self.fail_with(USAGE, *arguments)
+                self.assertEqual(dump.read_bytes(), SMALL.read_bytes())
+
+    def test_parameters_without_meaning_are_refused(self):
+        for quantizer in ("rotorquant:layers=3", "rotorquant:cascade_rotors=haar", "turboquant:memory=3",
+                          "rotorquant:rotation=cascade:rotor_sampling=haar", "turboquant:codec=trellis:norm=fp32"):
+            with self.subTest(quantizer=quantizer):
+                self.fail_with(USAGE, "sweep", SMALL, "--quantizers", quantizer, names=[quantizer.split(":")[0]])
+
+    def test_a_full_disk_is_one_line(self):
+        self.fail_with(FAILED, "list", names=["No space left"], stdout="/dev/full")
+        self.fail_with(FAILED, "inspect", SMALL, names=["standard output"], stdout="/dev/full")
+
     def test_configs(self):
         cases = [
             ('{"quantisers": ["turboquant"]}', USAGE, ["quantisers", "did you mean 'quantizers'"]),

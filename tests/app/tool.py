@@ -16,8 +16,12 @@ SMALL = ROOT / "data" / "smollm2-jargon-small.h5"
 PYTHON = ROOT / "data" / "smollm2-python-small.h5"
 
 
-def run(*arguments, cwd=None, env=None):
-    """Runs the tool and returns the finished process with its output as text."""
+def run(*arguments, cwd=None, env=None, stdout=None):
+    """Runs the tool and returns the finished process with its output as text, or with its output in the file `stdout`."""
+    if stdout is not None:
+        with open(stdout, "w") as file:
+            return subprocess.run([TOOL, *map(str, arguments)], cwd=cwd, env=env, stdout=file, stderr=subprocess.PIPE,
+                                  text=True, timeout=600)
     return subprocess.run([TOOL, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
 
 

@@ -92,7 +92,7 @@ void check_input(const CalibrationInput& input, const CalibrationModel& model, c
   if (queries == 0) {
     throw Error(
         fmt::format("calibration: {}: no query sees more than {} keys; valid: a dump with queries and longer "
-                    "context, or a smaller --min-context",
+                    "context",
                     head_name(input), settings.min_context));
   }
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -76,6 +77,9 @@ std::vector<T> read_all(const Dataset& dataset, hid_t memory_type) {
 }  // namespace
 
 Session::Session() : lock_(library_mutex()) {
+  // Handles close files themselves. The library's own exit handler would write once more what a full disk refused, and crash.
+  static const bool without_exit_handler = H5dont_atexit() >= 0;
+  static_cast<void>(without_exit_handler);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
@@ -86,6 +90,7 @@ std::string last_error() {
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
   return reason.empty() ? "" : " (" + reason + ")";
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <optional>
 #include <utility>
@@ -258,7 +259,9 @@ void mark_best(const Block& block, const MetricColumn& metric, const std::vector
     if (!best || is_worse(better, *cells[*best]->value, *cells[i]->value)) best = i;
   }
   if (candidates < 2) return;
-  if (block.unranked.contains({metric.tag, rows[*best]->bits, rows[*best]->quantizer})) return;
+  if (block.unranked.contains(
+          {metric.tag, rows[*best]->bits, rows[*best]->json->at("quantizer").get<std::string>()}))
+    return;
   // Where the digits shown are equal, bold would claim a difference that the reader cannot see.
   for (TableCell* cell : cells) cell->bold = cell->value && cell->text == cells[*best]->text;
 }
@@ -278,6 +281,20 @@ std::string spread_note(const std::vector<SourceRow>& rows, const std::vector<Me
                                               : fmt::format("{} to {}", *seeds.begin(), *seeds.rbegin());
   return fmt::format("Mean ± standard deviation over {} seeds of the average over layers and KV heads.",
                      count);
+}
+
+std::string side_note(const std::vector<SourceRow>& rows) {
+  double least = std::numeric_limits<double>::infinity(), most = 0.0;
+  for (const SourceRow& row : rows) {
+    const double bits = row.json->value("side_bits_per_value", 0.0);
+    least = std::min(least, bits);
+    most = std::max(most, bits);
+  }
+  if (!(most > 0.0)) return "";
+  return fmt::format(
+      "Stored beside bits/value, once a sequence (sinks, shifts): {:.2g} to {:.2g} bits a value at this "
+      "length.",
+      least, most);
 }
 
 std::vector<std::string> missing_notes(const std::vector<SourceRow>& rows,

@@ -65,6 +65,8 @@ void mark_best(const Block& block, const MetricColumn& metric, const std::vector
 
 // "mean ± standard deviation over 10 seeds", for the seeds behind `rows`; empty when no row has a spread.
 std::string spread_note(const std::vector<SourceRow>& rows, const std::vector<MetricColumn>& metrics);
+// What sinks and shifts of these rows take beside bits/value; empty when nothing.
+std::string side_note(const std::vector<SourceRow>& rows);
 // Sentences about cells that lack one of the metrics.
 std::vector<std::string> missing_notes(const std::vector<SourceRow>& rows,
                                        const std::vector<MetricColumn>& metrics);

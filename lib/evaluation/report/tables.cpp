@@ -69,9 +69,11 @@ void append_notes(Table& table, const Block& block, const std::vector<MetricColu
                   bool bold_best) {
   if (std::string note = spread_note(block.rows, metrics); !note.empty())
     table.notes.push_back(std::move(note));
+  if (std::string note = side_note(block.rows); !note.empty()) table.notes.push_back(std::move(note));
   for (std::string& note : missing_notes(block.rows, metrics)) table.notes.push_back(std::move(note));
   if (block.isotropic)
-    table.notes.push_back("These keys are isotropic: no orthogonal rotation can be ranked on them.");
+    table.notes.push_back(
+        "Keys and values are isotropic here: no orthogonal rotation can be ranked on them.");
   if (bold_best && !block.isotropic)
     table.notes.push_back("The best mean at each bit width is highlighted, where a ranking is possible.");
 }

@@ -16,6 +16,10 @@
 namespace rotorquant::evaluation {
 namespace {
 
+// Side data shrink with the sequence and are shown apart; beyond this many bits a value they are no side matter. The shift and
+// scales of calibrated keys take .023 at 512 tokens and .12 at 96.
+constexpr double side_bits_tolerance = 0.25;
+
 using CellPlace = std::pair<std::int64_t, std::int64_t>;  // layer, KV head
 
 // Of one setting and metric: values [seeds, cells] as measured, NaN where missing.
@@ -130,6 +134,22 @@ StoredBits stored_bits(const Setting& setting, const DatasetSummary& dataset, co
   return stored;
 }
 
+// Stored once a sequence, over all its values.
+double side_bits_per_value(const SweepResult& result, std::int64_t dataset, std::int64_t setting) {
+  const DatasetSummary& data = result.datasets.at(static_cast<std::size_t>(dataset));
+  for (const Cell& cell : result.cells) {
+    if (cell.dataset != dataset || cell.setting != setting) continue;
+    return static_cast<double>(cell.side_bits) /
+           static_cast<double>(data.num_tokens * (data.head_dim + data.value_dim));
+  }
+  return 0.0;
+}
+
+bool fitted_on(const SweepResult& result, const DatasetSummary& dataset) {
+  return std::any_of(result.fit.begin(), result.fit.end(),
+                     [&](const FitSource& source) { return source.sha256 == dataset.sha256; });
+}
+
 // -1 when all of the interval is below `neutral`, 1 when above, else 0.
 int side_of(const std::optional<Interval>& interval, double neutral) {
   if (!interval) return 0;
@@ -238,12 +258,19 @@ std::optional<Comparison> compare(const SweepResult& result, const ComparisonReq
   const StoredBits baseline_bits = stored_bits(baseline, dataset, request.metric);
   comparison.candidate_bits_per_value = candidate_bits.per_value;
   comparison.baseline_bits_per_value = baseline_bits.per_value;
+  comparison.candidate_side_bits_per_value = side_bits_per_value(result, request.dataset, request.candidate);
+  comparison.baseline_side_bits_per_value = side_bits_per_value(result, request.dataset, request.baseline);
   if (dataset.isotropic && request.same_codec) {
     comparison.gate = "isotropic";
+  } else if ((candidate.calibrated || baseline.calibrated) && fitted_on(result, dataset)) {
+    comparison.gate = "fitted on this dump";
   } else if (comparison.num_seeds == 1) {
     comparison.gate = "single seed";
   } else if (candidate_bits.bits != baseline_bits.bits) {
     comparison.gate = "unequal bits";
+  } else if (std::abs(comparison.candidate_side_bits_per_value - comparison.baseline_side_bits_per_value) >
+             side_bits_tolerance) {
+    comparison.gate = "unequal side data";
   } else {
     comparison.verdict = decide(comparison, better, facts.summaries_disagree);
   }

@@ -58,9 +58,12 @@ struct Comparison {
   std::int64_t num_seeds = 0;
   double candidate_bits_per_value = 0.0;  // stored, of the tensors that the metric depends on
   double baseline_bits_per_value = 0.0;
+  double candidate_side_bits_per_value = 0.0;  // sinks, shifts; of keys and values together
+  double baseline_side_bits_per_value = 0.0;
   Verdict verdict = Verdict::no_ranking;
   std::string
-      gate;  // why there is no ranking: "isotropic", "single seed", "unequal bits"; "" when there is one
+      gate;  // why there is no ranking, "" when there is one: "isotropic", "fitted on this dump", "single
+             // seed", "unequal bits", "unequal side data"
   std::string sentence;  // the verdict in words, with its numbers
 };
 

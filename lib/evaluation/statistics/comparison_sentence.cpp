@@ -62,7 +62,13 @@ std::string numbers(const Comparison& c, const SentenceFacts& facts, const Sides
 
 std::string reason(const Comparison& c) {
   if (c.gate == "isotropic")
-    return "the keys are isotropic, where every rotation has the same expected error";
+    return "keys and values are isotropic, where every rotation has the same expected error";
+  if (c.gate == "fitted on this dump") return "the transforms were fitted on this very dump";
+  if (c.gate == "unequal side data") {
+    return fmt::format("sinks and shifts take {:.3g} bits a value of {} and {:.3g} of {}",
+                       c.candidate_side_bits_per_value, c.candidate, c.baseline_side_bits_per_value,
+                       c.baseline);
+  }
   if (c.gate == "single seed") return "one seed gives no interval";
   const bool more = c.candidate_bits_per_value > c.baseline_bits_per_value;
   return fmt::format("{} stores {:.4g} bits a value, {:.3g} {} than {}'s {:.4g}", c.candidate,

@@ -7,6 +7,8 @@
 namespace rotorquant {
 
 inline constexpr float half_max = 65504.0F;
+// Magnitudes from here on round to infinity.
+inline constexpr float half_overflow = 65520.0F;
 // Magnitudes up to and including this one round to zero (half of the least subnormal, ties to even).
 inline constexpr float half_rounds_to_zero = 0x1p-25F;
 

@@ -208,6 +208,12 @@ void CalibratedCodec::encode(const Context& context, HostView<const float> x, Co
                         static_cast<std::size_t>(parameters_->num_centroids()));
     for (std::int64_t t = 0; t < count; ++t) {
       const std::size_t row = static_cast<std::size_t>(t) * n;
+      for (std::size_t i = 0; i < n; ++i) {
+        if (std::isfinite(transformed[row + i])) continue;
+        throw Error("encode: row " + std::to_string(begin + t) +
+                    " overflows float32 once transformed; valid: keys like those "
+                    "of the calibration");
+      }
       encode_vector(transformed.data() + row, shifted.data() + row, codes.arrays[0] + (begin + t) * stride,
                     workspace);
     }

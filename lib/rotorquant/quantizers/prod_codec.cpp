@@ -42,6 +42,11 @@ void ProdCodec::encode(const Context& context, HostView<const float> x, Codes<Sp
       pack_planes(negative.data(), m, 1, block.arrays[sign_array_] + r * plane_bytes(m));
       // A residual below the stored type's range rounds to zero, which drops a correction of that size.
       const auto norm = static_cast<float>(std::sqrt(squared_norm(residuals.data() + r * x.cols, x.cols)));
+      if (stage1_->norm_type() == NormType::fp16 && norm >= half_overflow) {
+        throw Error("encode: row " + std::to_string(begin + r) + " has a residual of norm " +
+                    std::to_string(norm) +
+                    ", beyond the range of a 16-bit norm; valid: such rows with norm=fp32");
+      }
       store_norm(stage1_->norm_type(), norm,
                  block.arrays[residual_array_] + r * layout_.arrays[residual_array_].bytes_per_vector());
     }

@@ -1,5 +1,7 @@
 #include "rotorquant/quantizers/rotation_family.hpp"
 
+#include <utility>
+
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/prod_codec.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
@@ -67,6 +69,21 @@ std::vector<ParameterInfo> two_stage_parameters(const std::string& rotations) {
   parameters.push_back({"qjl_dim", "an integer from 1 to 65536, or 0 for the head dimension", "0",
                         "sign bits of the residual sketch"});
   return parameters;
+}
+
+// A parameter of another rotation than the one in use would be ignored: a slip that must not become a row of a report.
+void refuse_idle_parameters(const ParameterReader& parameters, const std::string& name,
+                            const std::string& rotation) {
+  const std::pair<const char*, const char*> owners[] = {{"rotor_sampling", "rotor"},
+                                                        {"layers", "cascade"},
+                                                        {"cascade_rotors", "cascade"},
+                                                        {"mode", "quaternion"}};
+  for (const auto& [key, owner] : owners) {
+    if (parameters.given(key) && rotation != owner) {
+      throw UsageError("quantizer '" + name + "': " + key + " has no meaning with rotation=" + rotation +
+                       "; valid: with rotation=" + owner);
+    }
+  }
 }
 
 RotationSettings rotation_settings(const ParameterReader& parameters, const std::string& rotation) {
@@ -137,6 +154,7 @@ std::shared_ptr<const TrellisCodec> build_trellis_codec(const std::string& name,
                                                         const BuildRequest& request) {
   refuse_scalar_parameters(name, parameters);
   const std::string rotation = parameters.choice("rotation");
+  refuse_idle_parameters(parameters, name, rotation);
   TrellisValueOptions options;
   options.offset = static_cast<int>(parameters.integer("scale_offset", -max_scale_offset, max_scale_offset));
   return std::make_shared<TrellisCodec>(
@@ -148,6 +166,7 @@ std::shared_ptr<const ScalarCodec> build_codec(const std::string& name, const st
                                                const ParameterReader& parameters, const BuildRequest& request,
                                                int stage1_bits) {
   const std::string rotation = parameters.choice("rotation");
+  refuse_idle_parameters(parameters, name, rotation);
   const int bits = offers(rotations, "rotor") ? vector_bits(parameters, name, stage1_bits) : stage1_bits;
   const CodebookLaw law =
       parameters.choice("codebook") == "sphere" ? CodebookLaw::sphere : CodebookLaw::gaussian;

@@ -27,6 +27,7 @@ class ScalarCodec final : public RotatedCodec {
 
   const Codebook& codebook() const { return codebook_; }
   NormType norm_type() const { return norm_type_; }
+  ScaleRule scale_rule() const { return scale_rule_; }
 
  private:
   void encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
