@@ -4,6 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bash app/packages.sh tests
-cmake --preset release
+interop=build/interop
+python3 -m venv "$interop"
+"$interop/bin/pip" install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+cmake --preset release -DROTORQUANT_INTEROP_PYTHON="$PWD/$interop/bin/python"
 cmake --build --preset release
 ctest --preset release

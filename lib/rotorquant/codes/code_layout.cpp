@@ -16,6 +16,8 @@ const char* field_kind_name(FieldKind kind) {
       return "residual_norm";
     case FieldKind::scale:
       return "scale";
+    case FieldKind::zero:
+      return "zero";
     case FieldKind::centroid:
       return "centroid";
     case FieldKind::padding:

@@ -11,7 +11,7 @@
 namespace rotorquant {
 
 // What stored bits are for; reports list the bits of each kind apart.
-enum class FieldKind { index, norm, sign, residual_norm, scale, centroid, padding };
+enum class FieldKind { index, norm, sign, residual_norm, scale, zero, centroid, padding };
 
 const char* field_kind_name(FieldKind kind);
 

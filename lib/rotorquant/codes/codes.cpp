@@ -5,7 +5,7 @@
 namespace rotorquant {
 
 CodeBuffer::CodeBuffer(const CodeLayout& layout) {
-  if (layout.arrays.size() > max_code_arrays) throw Error("code layout: more than 4 arrays");
+  if (layout.arrays.size() > max_code_arrays) throw Error("code layout: more than " + std::to_string(max_code_arrays) + " arrays");
   for (const CodeArray& array : layout.arrays) strides_.push_back(array.bytes_per_vector());
   storage_.resize(strides_.size());
 }

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 
-#include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/quantizers/float_formats.hpp"
+#include "rotorquant/quantizers/ggml_blocks.hpp"
+#include "rotorquant/quantizers/kivi_codec.hpp"
+#include "rotorquant/quantizers/rabitq.hpp"
 #include "rotorquant/quantizers/rotation_family.hpp"
 #include "rotorquant/quantizers/trivector_codec.hpp"
 
@@ -18,7 +21,8 @@ const std::vector<QuantizerInfo>& quantizer_registry() {
     return std::vector<QuantizerInfo>{
         plain_quantizer("identity", "identity", "no rotation: round to nearest after normalisation", "RTN"),
         plain_quantizer("planarquant", "givens", "plane rotations of coordinate pairs", "PlanarQuant"),
-        plain_quantizer("rotorquant", "rotor|cascade", "rotors on groups of three coordinates", rotorquant_source),
+        plain_quantizer("rotorquant", "rotor|cascade", "rotors on groups of three coordinates",
+                        rotorquant_source),
         two_stage_quantizer("rotorquant-prod", "rotorquant", "rotor|cascade",
                             "rotorquant at b-1 bits and a 1-bit residual sketch",
                             rotorquant_source + qjl_source),
@@ -29,6 +33,12 @@ const std::vector<QuantizerInfo>& quantizer_registry() {
         two_stage_quantizer("turboquant-prod", "turboquant", "haar|hadamard",
                             "turboquant at b-1 bits and a 1-bit residual sketch",
                             turboquant_source + qjl_source),
+        rabitq_quantizer(),
+        kivi_quantizer(),
+        ggml_quantizer(GgmlFormat::q4_0),
+        ggml_quantizer(GgmlFormat::q8_0),
+        e4m3_quantizer(),
+        identity16_quantizer(),
     };
   }();
   return registry;
@@ -48,13 +58,17 @@ const QuantizerInfo& find_quantizer(const std::string& name) {
 std::shared_ptr<const Quantizer> make_quantizer(const QuantizerSpec& spec, const BuildRequest& request) {
   const QuantizerInfo& info = find_quantizer(spec.name);
   const ParameterReader parameters(spec, info.parameters);
-  dispatch_bits(request.bits, [](auto) {});
-  if (request.bits < info.min_bits) {
+  if (request.bits < info.min_bits || request.bits > info.max_bits) {
+    const std::string range =
+        std::to_string(info.min_bits) +
+        (info.max_bits > info.min_bits ? " to " + std::to_string(info.max_bits) : std::string());
     throw UsageError("quantizer '" + spec.name + "': bits = " + std::to_string(request.bits) +
-                     "; valid: " + std::to_string(info.min_bits) + " to 8");
+                     "; valid: " + range);
   }
-  if (request.dim < 1) {
-    throw Error("quantizer '" + spec.name + "': dim = " + std::to_string(request.dim) + "; valid: 1 or more");
+  if (request.dim < 1 || request.dim % info.dim_multiple != 0) {
+    const std::string valid = info.dim_multiple == 1 ? std::string("1 or more")
+                                                     : "multiples of " + std::to_string(info.dim_multiple);
+    throw Error("quantizer '" + spec.name + "': dim = " + std::to_string(request.dim) + "; valid: " + valid);
   }
   return info.build(parameters, request);
 }

@@ -16,14 +16,6 @@ namespace {
 // a search.
 constexpr std::size_t counted_boundaries = 15;
 
-void check_norm(NormType type, float norm, std::int64_t row) {
-  if (type != NormType::fp16 || norm == 0.0F) return;
-  if (norm >= half_overflow || norm <= half_rounds_to_zero) {
-    throw Error("encode: row " + std::to_string(row) + " has norm " + std::to_string(norm) +
-                ", outside the range of a 16-bit norm (6e-8 to 65504); valid: such rows with norm=fp32");
-  }
-}
-
 }  // namespace
 
 void quantize_coordinates(const Codebook& codebook, const float* values, std::int64_t count,

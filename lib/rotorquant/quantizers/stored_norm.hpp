@@ -2,7 +2,9 @@
 // How a vector's norm is stored beside its indices.
 #include <cstdint>
 #include <cstring>
+#include <string>
 
+#include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 
 namespace rotorquant {
@@ -19,6 +21,15 @@ inline constexpr float norm_floor = 1e-8F;
 
 constexpr std::int64_t norm_bits(NormType type) {
   return type == NormType::fp16 ? 16 : 32;
+}
+
+// Refuses a norm that the type cannot hold; `row` names it.
+inline void check_norm(NormType type, float norm, std::int64_t row) {
+  if (type != NormType::fp16 || norm == 0.0F) return;
+  if (norm >= half_overflow || norm <= half_rounds_to_zero) {
+    throw Error("encode: row " + std::to_string(row) + " has norm " + std::to_string(norm) +
+                ", outside the range of a 16-bit norm (6e-8 to 65504); valid: such rows with norm=fp32");
+  }
 }
 
 inline void store_norm(NormType type, float norm, std::uint8_t* bytes) {

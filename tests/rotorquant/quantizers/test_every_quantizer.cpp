@@ -34,13 +34,20 @@ std::vector<std::string> all_specs() {
                                             "rotorquant:rotation=cascade:codec=trellis",
                                             "isoquant:codec=trellis:scale_offset=-1",
                                             "turboquant:codec=trellis",
-                                            "turboquant:rotation=hadamard:codec=trellis:memory=3"};
+                                            "turboquant:rotation=hadamard:codec=trellis:memory=3",
+                                            "rabitq:rotation=hadamard:norm=fp32",
+                                            "kivi:group=5"};
   specs.insert(specs.end(), options.begin(), options.end());
   return specs;
 }
 
-int fewest_bits(const std::string& spec) {
-  return find_quantizer(QuantizerSpec::parse(spec).name).min_bits;
+const QuantizerInfo& info_of(const std::string& spec) {
+  return find_quantizer(QuantizerSpec::parse(spec).name);
+}
+
+// 4 bits, or the width of a format that has one alone.
+int usual_bits(const std::string& spec) {
+  return std::clamp(4, info_of(spec).min_bits, info_of(spec).max_bits);
 }
 
 bool is_trellis(const std::string& spec) {
@@ -49,6 +56,16 @@ bool is_trellis(const std::string& spec) {
 
 bool stores_norms_in(const Quantizer& quantizer, std::int64_t bits) {
   return quantizer.layout().bits_of(FieldKind::norm) + quantizer.layout().bits_of(FieldKind::scale) == bits;
+}
+
+// Whether a row whose entries all are `entry` lies outside what this code's 16-bit numbers can hold.
+bool refuses(const std::string& spec, const Quantizer& quantizer, float entry) {
+  const std::string name = QuantizerSpec::parse(spec).name;
+  if (name == "q4_0" || name == "q8_0" || name == "fp8-e4m3")
+    return false;  // scales are fractions; saturates
+  // These end at the top alone: what lies below decodes to zeros or to a zero point.
+  if (is_trellis(spec) || name == "kivi" || name == "identity16") return entry > 1.0F;
+  return stores_norms_in(quantizer, 16);
 }
 
 // The reference's norms are at least 1e-8, and without norms a vector is decoded as a unit one.
@@ -61,8 +78,10 @@ class EveryQuantizer : public ::testing::TestWithParam<std::string> {
  protected:
   template <typename Body>
   void for_each(const std::vector<std::int64_t>& dims, const Body& body) {
-    for (const std::int64_t dim : dims) {
-      for (int bits = fewest_bits(GetParam()); bits <= max_bits; ++bits) {
+    const QuantizerInfo& info = info_of(GetParam());
+    for (const std::int64_t given : dims) {
+      const std::int64_t dim = (given + info.dim_multiple - 1) / info.dim_multiple * info.dim_multiple;
+      for (int bits = info.min_bits; bits <= info.max_bits; ++bits) {
         SCOPED_TRACE(std::to_string(bits) + " bits, dim " + std::to_string(dim));
         body(*build(GetParam(), bits, dim));
       }
@@ -76,8 +95,9 @@ TEST_P(EveryQuantizer, StoresTheBitsOfItsLayout) {
     const Matrix x = normal_matrix(3, quantizer.dim(), 1);
     const CodeBuffer codes = encode(quantizer, x);
     std::int64_t bits = 0;
-    for (const FieldKind kind : {FieldKind::index, FieldKind::norm, FieldKind::sign, FieldKind::residual_norm,
-                                 FieldKind::scale, FieldKind::centroid, FieldKind::padding}) {
+    for (const FieldKind kind :
+         {FieldKind::index, FieldKind::norm, FieldKind::sign, FieldKind::residual_norm, FieldKind::scale,
+          FieldKind::zero, FieldKind::centroid, FieldKind::padding}) {
       bits += layout.bits_of(kind);
     }
     EXPECT_EQ(3 * bits, 8 * codes.bytes());
@@ -181,7 +201,7 @@ TEST_P(EveryQuantizer, GivesTheSameBitsForAnyThreadsAndBatches) {
 }
 
 TEST_P(EveryQuantizer, ReconstructsBetterThanNothing) {
-  const auto quantizer = build(GetParam(), 4, 64);
+  const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64);
   Matrix x = unit_vectors(50, 64, 8);
   const Matrix decoded = decode(*quantizer, encode(*quantizer, x));
   double squares = 0.0;
@@ -194,7 +214,7 @@ TEST_P(EveryQuantizer, ReconstructsBetterThanNothing) {
 
 // The row is counted over the whole input, not within the block that a thread works on.
 TEST_P(EveryQuantizer, NamesTheRowThatIsNotFinite) {
-  const auto quantizer = build(GetParam(), 4, 64);
+  const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                           -std::numeric_limits<float>::infinity()}) {
     for (const int threads : {1, 2}) {
@@ -213,13 +233,11 @@ TEST_P(EveryQuantizer, NamesTheRowThatIsNotFinite) {
 }
 
 TEST_P(EveryQuantizer, NamesTheRowWhoseNormDoesNotFit) {
-  const auto quantizer = build(GetParam(), 4, 64);
+  const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64);
   for (const float entry : {1e5F, 1e-9F}) {
     Matrix x = normal_matrix(70, 64, 9);
     std::fill_n(x.row(66), 64, entry);
-    // A trellis code's scales end at the top alone: what lies below them decodes to zeros.
-    const bool accepted = is_trellis(GetParam()) ? entry < 1.0F : !stores_norms_in(*quantizer, 16);
-    if (accepted) {
+    if (!refuses(GetParam(), *quantizer, entry)) {
       EXPECT_NO_THROW(encode(*quantizer, x)) << entry;
       continue;
     }
@@ -233,7 +251,7 @@ TEST_P(EveryQuantizer, NamesTheRowWhoseNormDoesNotFit) {
 }
 
 TEST_P(EveryQuantizer, AcceptsNoVectorsAtAll) {
-  const auto quantizer = build(GetParam(), 4, 64);
+  const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64);
   const Matrix none(0, 64);
   const CodeBuffer codes = encode(*quantizer, none);
   EXPECT_EQ(codes.bytes(), 0);
@@ -241,7 +259,7 @@ TEST_P(EveryQuantizer, AcceptsNoVectorsAtAll) {
 }
 
 TEST_P(EveryQuantizer, SaysWhereItRuns) {
-  const auto quantizer = build(GetParam(), 4, 64);
+  const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64);
   EXPECT_EQ(quantizer->unsupported_on(Space::cpu), std::nullopt);
   EXPECT_GE(quantizer->stored_floats(), 0);
 }

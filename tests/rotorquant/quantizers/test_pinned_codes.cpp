@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "support/samples.hpp"
@@ -19,8 +20,10 @@ std::uint64_t digest(const std::vector<std::uint8_t>& bytes) {
 
 constexpr int pinned_bits = 3;
 
-std::uint64_t code_digest(const std::string& spec, std::int64_t dim) {
-  const auto quantizer = build(spec, pinned_bits, dim, 42);
+std::uint64_t code_digest(const std::string& spec, std::int64_t least_dim) {
+  const QuantizerInfo& info = find_quantizer(QuantizerSpec::parse(spec).name);
+  const std::int64_t dim = (least_dim + info.dim_multiple - 1) / info.dim_multiple * info.dim_multiple;
+  const auto quantizer = build(spec, std::clamp(pinned_bits, info.min_bits, info.max_bits), dim, 42);
   return digest(bytes_of(*quantizer, encode(*quantizer, normal_matrix(50, dim, 7))));
 }
 

@@ -73,7 +73,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"turboquant:memory=3", 3, {"memory = '3'", "codec=trellis"}},
         Refusal{"turboquant:scale_offset=1", 3, {"scale_offset = '1'", "codec=trellis"}},
         Refusal{"turboquant-prod:codec=trellis", 3, {"no parameter 'codec'"}},
-        Refusal{"rotorquant", 0, {"bits = 0", "valid: 1, 2"}}, Refusal{"rotorquant", 9, {"bits = 9"}},
+        Refusal{"rotorquant", 0, {"bits = 0", "valid: 1 to 8"}}, Refusal{"q4_0", 3, {"bits = 3", "valid: 4"}},
+        Refusal{"identity16", 8, {"bits = 8", "valid: 16"}},
+        Refusal{"kivi:group=0", 3, {"group = '0'", "1 to 1024"}}, Refusal{"rotorquant", 9, {"bits = 9"}},
         Refusal{"rotorquant", -3, {"bits = -3"}},
         Refusal{"rotorquant-prod", 1, {"bits = 1", "valid: 2 to 8"}},
         Refusal{"turboquant-prod", 1, {"bits = 1", "valid: 2 to 8"}},
@@ -82,6 +84,15 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(MakeQuantizer, RefusesADimBelowOne) {
   EXPECT_THROW(build("rotorquant", 3, 0), Error);
   EXPECT_THROW(build("rotorquant", 3, -4), Error);
+}
+
+TEST(MakeQuantizer, RefusesADimThatAFormatCannotHave) {
+  try {
+    build("q8_0", 8, 80);
+    ADD_FAILURE() << "80 was accepted";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "quantizer 'q8_0': dim = 80; valid: multiples of 32");
+  }
 }
 
 TEST(MakeQuantizer, TakesTheParametersItIsGiven) {
