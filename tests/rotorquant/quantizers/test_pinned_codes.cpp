@@ -43,6 +43,12 @@ const std::map<std::string, Digests>& pinned() {
       {"turboquant:codec=trellis", {0xddceaf0990cd0402, 0x67c3e1adc2655d63}},
       {"turboquant:codec=trellis:memory=3", {0x903ee3058f447a22, 0x4d33ef1b7318c316}},
       {"turboquant-prod", {0xa63a718e01dd5944, 0x563848fc5dcf8be8}},
+      {"rabitq", {0x3c4a3c36bf7eb043, 0xc5a54bb93fb25a38}},
+      {"kivi", {0x810f2615d32f0c00, 0x96da6e609c34fc2e}},
+      {"q4_0", {0x737234c7fad94f00, 0x15b940c52f210ef9}},
+      {"q8_0", {0x2ebdefccfdbfc4ef, 0x922bfa3b5abf10d1}},
+      {"fp8-e4m3", {0xccf0f6c157c296ff, 0xdf490ff598cb6142}},
+      {"identity16", {0xa39a0e95578a282c, 0x48659966c62ea064}},
   };
   return table;
 }
