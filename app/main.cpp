@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
   add_sweep_command(app, invocation);
   add_compare_command(app, invocation);
   add_calibrate_command(app, invocation);
+  add_bench_command(app, invocation);
   add_tables_command(app, invocation);
   add_reconstruct_command(app, invocation);
   try {

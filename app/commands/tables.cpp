@@ -1,8 +1,12 @@
 // rotorquant tables: tables for papers, pages and spreadsheets from reports alone.
 #include "evaluation/report/tables.hpp"
 
+#include <algorithm>
+
 #include "commands/command.hpp"
+#include "evaluation/bench/bench_report.hpp"
 #include "evaluation/report/atomic_file.hpp"
+#include "rotorquant/core/error.hpp"
 
 namespace rotorquant::app {
 namespace {
@@ -27,8 +31,18 @@ void run_tables(const TablesOptions& options) {
   table.bold_best = options.bold_best;
   std::vector<evaluation::ReportFile> reports;
   for (const std::string& path : options.reports) reports.push_back(evaluation::read_report(path));
-  evaluation::write_file_atomically(options.output,
-                                    evaluation::render(evaluation::build_tables(reports, table), format));
+  const auto benchmarks = std::count_if(reports.begin(), reports.end(), evaluation::is_bench_report);
+  if (benchmarks != 0 && benchmarks != std::ssize(reports)) {
+    throw UsageError("reports of benchmarks and of sweeps share no table; valid: reports of one kind");
+  }
+  if (benchmarks != 0 && (options.compare || options.bold_best || !options.metrics.empty() ||
+                          table.layout != evaluation::TableLayout::rows)) {
+    throw UsageError(
+        "--compare, --bold-best, --metrics and --layout are for reports of sweeps; valid: without them");
+  }
+  const evaluation::Document document =
+      benchmarks != 0 ? evaluation::bench_tables(reports) : evaluation::build_tables(reports, table);
+  evaluation::write_file_atomically(options.output, evaluation::render(document, format));
 }
 
 }  // namespace
@@ -36,7 +50,9 @@ void run_tables(const TablesOptions& options) {
 void add_tables_command(CLI::App& app, const Invocation&) {
   CLI::App* command = app.add_subcommand("tables", "Make tables from reports");
   auto options = std::make_shared<TablesOptions>();
-  command->add_option("report", options->reports, "Reports of sweep or compare; - for standard input")
+  command
+      ->add_option("report", options->reports,
+                   "Reports of sweep and compare, or of bench; - for standard input")
       ->required();
   command->add_option("--format", options->format, "markdown, latex (booktabs), csv or text")
       ->capture_default_str();

@@ -34,6 +34,10 @@ std::string read_text(const std::string& path) {
 
 }  // namespace
 
+bool is_bench_report(const ReportFile& report) {
+  return report.json.at("schema") == bench_schema;
+}
+
 ReportFile read_report(const std::string& path) {
   ReportFile file{path, {}};
   try {
@@ -45,11 +49,12 @@ ReportFile read_report(const std::string& path) {
   if (!json.is_object() || !json.contains("schema") || !json["schema"].is_string()) {
     throw Error(fmt::format("'{}' is not a report: it has no schema; expected \"{}\"", path, report_schema));
   }
-  if (json["schema"] != report_schema) {
-    throw Error(fmt::format("'{}' has schema \"{}\"; this version reads \"{}\"", path,
-                            json["schema"].get<std::string>(), report_schema));
+  if (json["schema"] != report_schema && json["schema"] != bench_schema) {
+    throw Error(fmt::format("'{}' has schema \"{}\"; this version reads \"{}\" and \"{}\"", path,
+                            json["schema"].get<std::string>(), report_schema, bench_schema));
   }
   for (const char* member : {"meta", "datasets", "rows"}) {
+    if (is_bench_report(file) && std::strcmp(member, "datasets") == 0) continue;
     if (!json.contains(member)) throw Error(fmt::format("report '{}' has no '{}'", path, member));
   }
   return file;

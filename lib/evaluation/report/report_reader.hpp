@@ -12,6 +12,11 @@ struct ReportFile {
   nlohmann::ordered_json json;
 };
 
+inline constexpr char bench_schema[] = "rotorquant-bench/1";
+
+// Whether the report is a benchmark's and not a sweep's.
+bool is_bench_report(const ReportFile& report);
+
 // Reads and checks the schema name; an Error names the file and what is wrong. "-" is standard input.
 ReportFile read_report(const std::string& path);
 

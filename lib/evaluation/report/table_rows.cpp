@@ -325,12 +325,13 @@ std::vector<std::string> source_lines(const std::vector<ReportFile>& reports) {
     const Json& git = meta.at("git");
     const bool dirty = git.at("dirty").is_boolean() && git.at("dirty").get<bool>();
     std::vector<std::string> dumps;
-    for (const Json& dataset : json.at("datasets")) {
+    for (const Json& dataset : json.value("datasets", Json::array())) {
       const std::string sha256 = dataset.at("sha256").get<std::string>();
       dumps.push_back(fmt::format(
           "{} sha256 {}", std::filesystem::path(dataset.at("path").get<std::string>()).filename().string(),
           sha256.empty() ? "unknown" : sha256.substr(0, sha256_prefix)));
     }
+    if (is_bench_report(reports[i])) dumps.push_back(meta.at("cpu").get<std::string>());
     lines.push_back(fmt::format("{}{} ({}, {} {}, git {}{}); {}",
                                 reports.size() > 1 ? fmt::format("[{}] ", i + 1) : "", reports[i].path,
                                 json.at("schema").get<std::string>(), meta.at("tool").get<std::string>(),

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "rotorquant/core/dense_product.hpp"
+#include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/transpose.hpp"
 
 namespace rotorquant {
@@ -11,6 +12,25 @@ namespace rotorquant {
 std::optional<std::string> Quantizer::unsupported_on(Space space) const {
   if (space == Space::cpu) return std::nullopt;
   return "no CUDA kernels for this quantizer";
+}
+
+void Quantizer::encode_tensor(const Context& context, const ConstHostTensor& x,
+                              Codes<Space::cpu> codes) const {
+  std::vector<float> values(static_cast<std::size_t>(x.rows * x.cols));
+  parallel_chunks(context, x.rows, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
+    load_elements(x.type, x.row(begin), (end - begin) * x.cols, values.data() + begin * x.cols);
+  });
+  encode(context, {values.data(), x.rows, x.cols}, codes);
+}
+
+void Quantizer::decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
+                              const HostTensor& x) const {
+  parallel_chunks(context, codes.count, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t count = end - begin;
+    std::vector<float> values(static_cast<std::size_t>(count * x.cols));
+    decode({}, slice(codes, begin, count), {values.data(), count, x.cols});
+    store_elements(x.type, values.data(), count * x.cols, x.row(begin));
+  });
 }
 
 void Quantizer::score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "rotorquant/codes/codes.hpp"
+#include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/parallel.hpp"
 #include "rotorquant/core/view.hpp"
 
@@ -30,6 +31,12 @@ class Quantizer {
   virtual void encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const = 0;
   // codes of n vectors -> x [n, dim].
   virtual void decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const = 0;
+  // The same for numbers of any type: the codes of x converted to float32, and decoded values rounded to
+  // nearest even. Here through a float32 copy; quantizers with kernels for 16-bit numbers make none.
+  virtual void encode_tensor(const Context& context, const ConstHostTensor& x,
+                             Codes<Space::cpu> codes) const;
+  virtual void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
+                             const HostTensor& x) const;
   // scores(i, t) = estimate of <queries(i), x(t)>; queries [m, dim], scores [m, n]. Equal to <queries(i),
   // decode(t)> but for rounding: here through decode, in blocks; quantizers that can rotate the query instead
   // do so.

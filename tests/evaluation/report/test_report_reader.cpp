@@ -51,7 +51,9 @@ TEST_F(ReportReader, ErrorsAreOneLineThatNamesTheFile) {
   EXPECT_EQ(failure("[1, 2]"),
             "'" + path_ + "' is not a report: it has no schema; expected \"rotorquant-report/1\"");
   EXPECT_EQ(failure(R"({"schema": "rotorquant-report/2"})"),
-            "'" + path_ + "' has schema \"rotorquant-report/2\"; this version reads \"rotorquant-report/1\"");
+            "'" + path_ +
+                "' has schema \"rotorquant-report/2\"; this version reads \"rotorquant-report/1\" and "
+                "\"rotorquant-bench/1\"");
   EXPECT_EQ(failure(R"({"schema": "rotorquant-report/1", "meta": {}, "datasets": []})"),
             "report '" + path_ + "' has no 'rows'");
 }

@@ -1,0 +1,55 @@
+#include "rotorquant/core/elements.hpp"
+
+#include <cstring>
+
+#include "rotorquant/core/half.hpp"
+
+namespace rotorquant {
+namespace {
+
+template <typename Convert>
+void load_with(const void* from, std::int64_t count, float* to, const Convert& convert) {
+  const auto* bytes = static_cast<const std::uint8_t*>(from);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, bytes + 2 * i, sizeof bits);
+    to[i] = convert(bits);
+  }
+}
+
+template <typename Convert>
+void store_with(const float* from, std::int64_t count, void* to, const Convert& convert) {
+  auto* bytes = static_cast<std::uint8_t*>(to);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint16_t bits = convert(from[i]);
+    std::memcpy(bytes + 2 * i, &bits, sizeof bits);
+  }
+}
+
+}  // namespace
+
+void load_elements(ElementType type, const void* from, std::int64_t count, float* to) {
+  switch (type) {
+    case ElementType::float16:
+      return load_with(from, count, to, half_to_float);
+    case ElementType::bfloat16:
+      return load_with(from, count, to, bfloat16_to_float);
+    case ElementType::float32:
+      std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
+      return;
+  }
+}
+
+void store_elements(ElementType type, const float* from, std::int64_t count, void* to) {
+  switch (type) {
+    case ElementType::float16:
+      return store_with(from, count, to, float_to_half);
+    case ElementType::bfloat16:
+      return store_with(from, count, to, float_to_bfloat16);
+    case ElementType::float32:
+      std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
+      return;
+  }
+}
+
+}  // namespace rotorquant
