@@ -127,7 +127,7 @@ TensorMethod::TensorMethod(const TensorSpec& spec, std::uint64_t seed, std::int6
     return;
   }
   const ParameterReader reader(spec.quantizer, calibrated_parameters());
-  if (reader.choice("search") == "nearest") search_ = {0, 0, 0};
+  if (reader.choice("search") == "nearest") search_ = nearest_search;
   if (reader.choice("codec") == "trellis") {
     code_.kind = CalibratedCodecKind::trellis;
     const std::int64_t memory = reader.integer("memory", 3, 5);

@@ -8,8 +8,8 @@
 // The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric:
 // it searches centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by
 // coordinate descent over the indices, which M's off-diagonal part couples. With a trellis the best pairs of
-// centroid and scale code found for scalar levels of the same widths are tried in full
-// (calibrated_trellis.hpp). None of this costs a stored bit.
+// centroid and scale code found for scalar levels of the same widths are searched by the diagonal, and the best
+// of those by the full form (calibrated_trellis.hpp). None of this costs a stored bit.
 #include <memory>
 #include <optional>
 #include <vector>
@@ -38,9 +38,12 @@ struct CalibratedSearch {
   // Centroids that get the full search, best first at their nearest scale; 0: the nearest only.
   int centroid_choices = 8;
   int descent_sweeps = 2;       // of the coordinate descent at most; it ends when nothing changes
-  int trellis_candidates = 8;   // pairs of centroid and scale code that a trellis tries, 1 or more
-  int trellis_refinements = 2;  // rounds of lowering the full form for the best of them
+  int trellis_candidates = 20;  // pairs of centroid and scale code that a trellis tries, 1 or more
+  int trellis_refinements = 8;  // of them, best first, whose full form is lowered (CalibratedTrellis::refine)
 };
+
+// The nearest centroid, the scale code nearest to the residual's norm, indices by the metric's diagonal.
+inline constexpr CalibratedSearch nearest_search = {0, 0, 0, 1, 0};
 
 class CalibratedCodec final : public Quantizer {
  public:
@@ -81,6 +84,8 @@ class CalibratedCodec final : public Quantizer {
                      Workspace& workspace) const;
   float search_scales(const float* y, int first_code, int last_code, float best, Workspace& workspace) const;
   void descend(float scale, Workspace& workspace) const;
+  void set_residual(const float* transformed, std::size_t centroid, Workspace& workspace) const;
+  float search_trellis(const float* transformed, std::size_t& centroid, Workspace& workspace) const;
   const Levels& levels_at(std::int64_t position) const {
     return codebooks_[widths_[static_cast<std::size_t>(planes_.order()[static_cast<std::size_t>(position)])]];
   }

@@ -7,14 +7,6 @@
 #include "rotorquant/core/dot_product.hpp"
 
 namespace rotorquant {
-namespace {
-
-// How far a refinement moves the targets towards what would be best for each coordinate were the others to
-// stay: they do not, and a whole step overshoots.
-constexpr float refinement_step = 0.5F;
-
-}  // namespace
-
 WidthDistortions trellis_distortions(int memory) {
   WidthDistortions distortions{1.0};
   for (int width = 1; width <= max_width; ++width) {
@@ -35,6 +27,15 @@ CalibratedTrellis::CalibratedTrellis(std::span<const std::uint8_t> widths,
     if (widths[static_cast<std::size_t>(order_[k])] > 0) used_.push_back(k);
   }
   std::ranges::sort(used_, {}, [&](std::size_t position) { return order_[position]; });
+  const std::size_t n = order_.size();
+  std::vector<float> by_index(n * n);
+  for (std::size_t k = 0; k < n; ++k) {
+    for (std::size_t l = 0; l < n; ++l) {
+      by_index[static_cast<std::size_t>(order_[k]) * n + static_cast<std::size_t>(order_[l])] =
+          metric_[k * n + l];
+    }
+  }
+  feedback_.emplace(code_, by_index);
 }
 
 void CalibratedTrellis::decode(const std::uint8_t* symbols, float* values, Workspace& workspace) const {
@@ -49,10 +50,7 @@ void CalibratedTrellis::decode(const std::uint8_t* symbols, float* values, Works
   }
 }
 
-// Symbols of workspace.targets.
-void CalibratedTrellis::encode_targets(std::uint8_t* symbols, Workspace& workspace) const {
-  workspace.by_index.resize(order_.size());
-  code_.encode(workspace.targets.data(), weights_.data(), workspace.by_index.data(), workspace.code);
+void CalibratedTrellis::to_storage_order(std::uint8_t* symbols, Workspace& workspace) const {
   for (std::size_t k = 0; k < order_.size(); ++k) {
     symbols[k] = workspace.by_index[static_cast<std::size_t>(order_[k])];
   }
@@ -79,31 +77,31 @@ float CalibratedTrellis::encode(const float* y, float scale, std::uint8_t* symbo
   for (std::size_t k = 0; k < order_.size(); ++k) {
     workspace.targets[static_cast<std::size_t>(order_[k])] = y[k] * inverse;
   }
-  encode_targets(symbols, workspace);
+  workspace.by_index.resize(order_.size());
+  code_.encode(workspace.targets.data(), weights_.data(), workspace.by_index.data(), workspace.code);
+  to_storage_order(symbols, workspace);
   return measure(y, scale, symbols, workspace);
 }
 
-void CalibratedTrellis::refine(const float* y, float scale, int rounds, std::uint8_t* symbols,
-                               Workspace& workspace) const {
-  if (rounds == 0) return;
+float CalibratedTrellis::refine(const float* y, float scale, int sweeps, std::uint8_t* symbols,
+                                Workspace& workspace) const {
+  const float cost = measure(y, scale, symbols, workspace);
+  if (used_.empty()) return cost;
+  find_registers(symbols, workspace);
+  const unsigned seam = workspace.registers[used_.back()] & ((1U << code_.memory()) - 1U);
   workspace.targets.resize(order_.size());
   workspace.trial.resize(order_.size());
-  const float inverse = 1.0F / scale;
-  float cost = measure(y, scale, symbols, workspace);
-  for (int round = 0; round < rounds; ++round) {
-    for (std::size_t k = 0; k < order_.size(); ++k) {
-      const auto coordinate = static_cast<std::size_t>(order_[k]);
-      const float aim = y[k] * inverse;
-      const float best = workspace.values[k] + workspace.gradient[k] * inverse / weights_[coordinate];
-      workspace.targets[coordinate] = aim + refinement_step * (best - aim);
-    }
-    encode_targets(workspace.trial.data(), workspace);
-    const float trial_cost = measure(y, scale, workspace.trial.data(), workspace);
-    if (!(trial_cost < cost)) break;
-    cost = trial_cost;
+  for (std::size_t k = 0; k < order_.size(); ++k) {
+    workspace.targets[static_cast<std::size_t>(order_[k])] = y[k];
+  }
+  feedback_->encode(code_, workspace.targets.data(), scale, seam, workspace.by_index.data(),
+                    workspace.feedback);
+  to_storage_order(workspace.trial.data(), workspace);
+  if (measure(y, scale, workspace.trial.data(), workspace) < cost) {
     std::copy_n(workspace.trial.data(), order_.size(), symbols);
   }
-  descend(y, scale, rounds, symbols, workspace);
+  descend(y, scale, sweeps, symbols, workspace);
+  return measure(y, scale, symbols, workspace);
 }
 
 // r of every used coordinate, at its storage position.

@@ -3,11 +3,13 @@
 // trellis visits coordinates in index order; the arrays here are in storage order (mixed_planes.hpp), as the
 // codec's are.
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "rotorquant/codes/bit_allocation.hpp"
 #include "rotorquant/codes/trellis.hpp"
+#include "rotorquant/codes/trellis_feedback.hpp"
 
 namespace rotorquant {
 
@@ -18,12 +20,13 @@ class CalibratedTrellis {
  public:
   struct Workspace {
     TrellisWorkspace code;
+    TrellisFeedback::Workspace feedback;
     std::vector<float> targets;           // [dim] in index order
     std::vector<float> values;            // [dim] y^
     std::vector<float> error;             // [dim] y - scale y^
     std::vector<float> gradient;          // [dim] metric times error
     std::vector<std::uint8_t> registers;  // [dim] r of each used coordinate
-    std::vector<std::uint8_t> trial;      // [dim] symbols
+    std::vector<std::uint8_t> trial;      // [dim] symbols in storage order
     std::vector<std::uint8_t> by_index;   // [dim] symbols in index order
     std::vector<float> values_by_index;   // [dim]
   };
@@ -36,14 +39,14 @@ class CalibratedTrellis {
   // Symbols [dim] whose values, times `scale`, come near y [dim]: the trellis search minimises the part of
   // (y - scale y^)^T metric (y - scale y^) on the metric's diagonal. Returns the whole.
   float encode(const float* y, float scale, std::uint8_t* symbols, Workspace& workspace) const;
-  // Lowers the whole: by at most `rounds` further searches that aim where the off-diagonal part pulls, until
-  // one does not help, then by as many sweeps of coordinate descent over the symbols' upper bits.
-  void refine(const float* y, float scale, int rounds, std::uint8_t* symbols, Workspace& workspace) const;
+  // Lowers the whole: by a search whose survivors feed their errors forward, from the same register, then by
+  // at most `sweeps` sweeps of coordinate descent over the symbols' upper bits. Returns it.
+  float refine(const float* y, float scale, int sweeps, std::uint8_t* symbols, Workspace& workspace) const;
   // values [dim] y^.
   void decode(const std::uint8_t* symbols, float* values, Workspace& workspace) const;
 
  private:
-  void encode_targets(std::uint8_t* symbols, Workspace& workspace) const;
+  void to_storage_order(std::uint8_t* symbols, Workspace& workspace) const;
   void find_registers(const std::uint8_t* symbols, Workspace& workspace) const;
   void descend(const float* y, float scale, int sweeps, std::uint8_t* symbols, Workspace& workspace) const;
   float measure(const float* y, float scale, const std::uint8_t* symbols, Workspace& workspace) const;
@@ -53,6 +56,7 @@ class CalibratedTrellis {
   std::vector<std::size_t> used_;  // storage positions of the coordinates with bits, by coordinate
   std::vector<float> metric_;      // [dim, dim]
   std::vector<float> weights_;     // [dim] diagonal of metric_ in index order
+  std::optional<TrellisFeedback> feedback_;
 };
 
 }  // namespace rotorquant

@@ -1,0 +1,294 @@
+// The encoder of calibrated keys: which centroid, scale code and symbols stand for a key (calibrated.hpp says
+// what is minimised).
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "rotorquant/codes/bit_string.hpp"
+#include "rotorquant/core/dense_product.hpp"
+#include "rotorquant/core/dot_product.hpp"
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/quantizers/calibrated.hpp"
+
+namespace rotorquant {
+namespace {
+
+// A residual shorter than this counts as this long: the scale code needs a logarithm.
+constexpr double scale_floor = 1e-4;
+
+// Keeps the `most` cheapest, in ascending order; of equal ones those that came first.
+template <typename Candidate>
+void offer(std::vector<Candidate>& kept, const Candidate& candidate, int most) {
+  const auto place = std::upper_bound(kept.begin(), kept.end(), candidate,
+                                      [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+  kept.insert(place, candidate);
+  if (kept.size() > static_cast<std::size_t>(most)) kept.pop_back();
+}
+
+}  // namespace
+
+struct CalibratedCodec::Workspace {
+  explicit Workspace(std::size_t dim, std::size_t symbol_bytes, std::size_t num_centroids)
+      : y(dim),
+        best_y(dim),
+        error(dim),
+        gradient(dim),
+        symbols(symbol_bytes),
+        best(symbol_bytes),
+        costs(num_centroids),
+        scale_codes(num_centroids),
+        order(num_centroids) {}
+
+  std::vector<float> y;               // [dim] F (x - h - c) / sigma of the centroid at hand
+  std::vector<float> best_y;          // [dim] of the best centroid so far
+  std::vector<float> error;           // [dim] y - n y^
+  std::vector<float> gradient;        // [dim] metric times error
+  std::vector<std::uint8_t> symbols;  // [symbol_bytes]
+  std::vector<std::uint8_t> best;     // [symbol_bytes]
+  int best_scale_code = 0;
+  std::vector<float> costs;         // [C] at the nearest scale code
+  std::vector<int> scale_codes;     // [C] nearest to the residual's norm
+  std::vector<std::int32_t> order;  // [C] centroids, best first
+
+  // For trellises alone.
+  struct Candidate {
+    float cost;
+    std::size_t centroid;
+    int scale_code;
+  };
+  std::vector<Candidate> candidates;  // [<= trellis_candidates], best first by scalar levels
+  std::vector<Candidate> finalists;   // [<= trellis_refinements], best first by a first trellis search
+
+  CalibratedTrellis::Workspace trellis;
+};
+
+int CalibratedCodec::nearest_scale_code(double scale) const {
+  const ScaleCode& format = parameters_->scale;
+  const double steps = std::round(format.steps_per_octave * std::log2(std::max(scale, scale_floor)));
+  return static_cast<int>(std::clamp(steps - format.zero + (1 << (format.bits - 1)), 0.0,
+                                     static_cast<double>((1 << format.bits) - 1)));
+}
+
+void CalibratedCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
+  const auto n = static_cast<std::size_t>(layout_.dim);
+  const std::int64_t stride = layout_.arrays[0].bytes_per_vector();
+  parallel_chunks(context, x.rows, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t count = end - begin;
+    std::vector<float> shifted(static_cast<std::size_t>(count) * n);
+    std::vector<float> transformed(static_cast<std::size_t>(count) * n);
+    for (std::int64_t t = 0; t < count; ++t) {
+      for (std::size_t i = 0; i < n; ++i) {
+        const float value = x.row(begin + t)[i];
+        if (!std::isfinite(value)) {
+          throw Error("encode: row " + std::to_string(begin + t) + ", coordinate " + std::to_string(i) +
+                      " is " + std::to_string(value) + "; valid: finite values");
+        }
+        shifted[static_cast<std::size_t>(t) * n + i] = value - shift_[i];
+      }
+    }
+    dense_product({shifted.data(), count, layout_.dim}, {forward_.data(), layout_.dim, layout_.dim},
+                  {transformed.data(), count, layout_.dim});
+    Workspace workspace(n, static_cast<std::size_t>(planes_.symbol_bytes()),
+                        static_cast<std::size_t>(parameters_->num_centroids()));
+    for (std::int64_t t = 0; t < count; ++t) {
+      const std::size_t row = static_cast<std::size_t>(t) * n;
+      for (std::size_t i = 0; i < n; ++i) {
+        if (std::isfinite(transformed[row + i])) continue;
+        throw Error("encode: row " + std::to_string(begin + t) +
+                    " overflows float32 once transformed; valid: keys like those "
+                    "of the calibration");
+      }
+      encode_vector(transformed.data() + row, shifted.data() + row, codes.arrays[0] + (begin + t) * stride,
+                    workspace);
+    }
+  });
+}
+
+// Quantizes y at each scale of [first_code, last_code]; what is below `best` in the diagonal metric becomes
+// the workspace's best. Returns the least cost, `best` included.
+float CalibratedCodec::search_scales(const float* y, int first_code, int last_code, float best,
+                                     Workspace& workspace) const {
+  const auto n = static_cast<std::size_t>(layout_.dim);
+  const std::int64_t used = planes_.count_at_least(1);
+  float unquantized = 0.0F;  // cost of the coordinates without bits, the same at every scale
+  for (auto i = static_cast<std::size_t>(used); i < n; ++i) unquantized += diagonal_[i] * y[i] * y[i];
+  for (int code = first_code; code <= last_code; ++code) {
+    const float scale = scale_of(code);
+    const float inverse = 1.0F / scale;
+    float cost = unquantized;
+    std::int64_t begin = 0;
+    for (int width = max_width; width >= 1; --width) {
+      const std::int64_t end = planes_.count_at_least(width);
+      const Levels& levels = codebooks_[static_cast<std::size_t>(width)];
+      for (; begin < end; ++begin) {
+        const auto i = static_cast<std::size_t>(begin);
+        const std::uint8_t index = levels.index_of(y[i] * inverse);
+        workspace.symbols[i] = index;
+        const float error = y[i] - scale * levels[index];
+        cost += diagonal_[i] * error * error;
+      }
+    }
+    if (cost < best) {
+      best = cost;
+      std::copy_n(y, n, workspace.best_y.data());
+      std::copy_n(workspace.symbols.data(), used, workspace.best.data());
+      workspace.best_scale_code = code;
+    }
+  }
+  return best;
+}
+
+// Coordinate descent of error^T metric error over the indices of workspace.best at a fixed scale: coordinate
+// i moves to the level nearest to the minimum over its own real value, given all other errors.
+void CalibratedCodec::descend(float scale, Workspace& workspace) const {
+  const auto n = static_cast<std::size_t>(layout_.dim);
+  const std::int64_t used = planes_.count_at_least(1);
+  const float inverse = 1.0F / scale;
+  std::vector<float>& error = workspace.error;
+  std::vector<float>& gradient = workspace.gradient;
+  error = workspace.best_y;
+  for (std::int64_t i = 0; i < used; ++i) {
+    error[static_cast<std::size_t>(i)] -= scale * levels_at(i)[workspace.best[static_cast<std::size_t>(i)]];
+  }
+  dense_product({error.data(), 1, layout_.dim}, {metric_.data(), layout_.dim, layout_.dim},
+                {gradient.data(), 1, layout_.dim});
+  for (int sweep = 0; sweep < search_.descent_sweeps; ++sweep) {
+    bool changed = false;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(used); ++i) {
+      const Levels& levels = levels_at(static_cast<std::int64_t>(i));
+      const std::uint8_t old_index = workspace.best[i];
+      const float target = scale * levels[old_index] + gradient[i] / diagonal_[i];
+      const std::uint8_t index = levels.index_of(target * inverse);
+      if (index == old_index) continue;
+      const float step = scale * (levels[index] - levels[old_index]);
+      workspace.best[i] = index;
+      for (std::size_t j = 0; j < n; ++j) gradient[j] -= step * metric_[i * n + j];
+      changed = true;
+    }
+    if (!changed) break;
+  }
+}
+
+// workspace.y = F (x - h - c) / sigma.
+void CalibratedCodec::set_residual(const float* transformed, std::size_t centroid,
+                                   Workspace& workspace) const {
+  const auto n = static_cast<std::size_t>(layout_.dim);
+  for (std::size_t i = 0; i < n; ++i) workspace.y[i] = transformed[i] - centroids_forward_[centroid * n + i];
+}
+
+// Tries the candidates with the trellis, then the best of them with its full search. Leaves symbols and scale
+// code of the best in the workspace; returns its cost.
+float CalibratedCodec::search_trellis(const float* transformed, std::size_t& centroid,
+                                      Workspace& workspace) const {
+  float best = std::numeric_limits<float>::infinity();
+  const auto keep = [&](const Workspace::Candidate& candidate, float cost) {
+    if (!(cost < best)) return;
+    best = cost;
+    centroid = candidate.centroid;
+    workspace.best_scale_code = candidate.scale_code;
+    workspace.best.swap(workspace.symbols);
+  };
+  const auto search = [&](const Workspace::Candidate& candidate) {
+    set_residual(transformed, candidate.centroid, workspace);
+    return trellis_->encode(workspace.y.data(), scale_of(candidate.scale_code), workspace.symbols.data(),
+                            workspace.trellis);
+  };
+  workspace.finalists.clear();
+  for (Workspace::Candidate candidate : workspace.candidates) {
+    candidate.cost = search(candidate);
+    offer(workspace.finalists, candidate, std::max(1, search_.trellis_refinements));
+    keep(candidate, candidate.cost);
+  }
+  if (search_.trellis_refinements == 0) return best;
+  for (const Workspace::Candidate& candidate : workspace.finalists) {
+    search(candidate);
+    keep(candidate, trellis_->refine(workspace.y.data(), scale_of(candidate.scale_code),
+                                     search_.descent_sweeps, workspace.symbols.data(), workspace.trellis));
+  }
+  return best;
+}
+
+void CalibratedCodec::encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
+                                    Workspace& workspace) const {
+  const auto n = static_cast<std::size_t>(layout_.dim);
+  const auto num_centroids = static_cast<std::size_t>(parameters_->num_centroids());
+  const int last_scale_code = (1 << parameters_->scale.bits) - 1;
+  constexpr float worst = std::numeric_limits<float>::infinity();
+
+  const auto distance_to = [&](std::size_t centroid, const std::vector<float>* offset) {
+    for (std::size_t i = 0; i < n; ++i) {
+      workspace.error[i] = shifted[i] - parameters_->centroids[centroid * n + i];
+      if (offset != nullptr) workspace.error[i] += (*offset)[i];
+    }
+    return squared_norm(workspace.error.data(), layout_.dim);
+  };
+  for (std::size_t c = 0; c < num_centroids; ++c) {
+    const double energy = distance_to(c, nullptr);
+    workspace.scale_codes[c] = nearest_scale_code(std::sqrt(energy / static_cast<double>(n)));
+  }
+
+  std::size_t tried = 1;
+  if (search_.centroid_choices == 0) {
+    // Nearest to the key itself, without the shift.
+    std::size_t nearest = 0;
+    double shortest = std::numeric_limits<double>::infinity();
+    for (std::size_t c = 0; c < num_centroids; ++c) {
+      const double distance = distance_to(c, &shift_);
+      if (distance < shortest) {
+        shortest = distance;
+        nearest = c;
+      }
+    }
+    workspace.order[0] = static_cast<std::int32_t>(nearest);
+  } else {
+    for (std::size_t c = 0; c < num_centroids; ++c) {
+      set_residual(transformed, c, workspace);
+      workspace.costs[c] = search_scales(workspace.y.data(), workspace.scale_codes[c],
+                                         workspace.scale_codes[c], worst, workspace);
+      workspace.order[c] = static_cast<std::int32_t>(c);
+    }
+    tried = std::min(num_centroids, static_cast<std::size_t>(search_.centroid_choices));
+    std::partial_sort(workspace.order.begin(), workspace.order.begin() + static_cast<std::ptrdiff_t>(tried),
+                      workspace.order.end(), [&](std::int32_t a, std::int32_t b) {
+                        const float cost_a = workspace.costs[static_cast<std::size_t>(a)];
+                        const float cost_b = workspace.costs[static_cast<std::size_t>(b)];
+                        return cost_a != cost_b ? cost_a < cost_b : a < b;
+                      });
+  }
+
+  float best = worst;
+  std::size_t centroid = 0;
+  workspace.candidates.clear();
+  for (std::size_t k = 0; k < tried; ++k) {
+    const auto c = static_cast<std::size_t>(workspace.order[k]);
+    set_residual(transformed, c, workspace);
+    const int first = std::max(0, workspace.scale_codes[c] - search_.scale_radius);
+    const int last = std::min(last_scale_code, workspace.scale_codes[c] + search_.scale_radius);
+    if (trellis_) {
+      for (int scale_code = first; scale_code <= last; ++scale_code) {
+        const float cost = search_scales(workspace.y.data(), scale_code, scale_code, worst, workspace);
+        offer(workspace.candidates, {cost, c, scale_code}, search_.trellis_candidates);
+      }
+      continue;
+    }
+    const float cost = search_scales(workspace.y.data(), first, last, best, workspace);
+    if (cost < best) {
+      best = cost;
+      centroid = c;
+    }
+  }
+  if (trellis_) best = search_trellis(transformed, centroid, workspace);
+  if (best == worst) throw Error("encode: a key's error overflows float32; valid: keys below 1e18");
+  if (!trellis_ && search_.descent_sweeps > 0) {
+    descend(scale_of(workspace.best_scale_code), workspace);
+  }
+
+  trellis::BitWriter writer(code);
+  planes_.write(workspace.best.data(), writer);
+  writer.append(static_cast<std::uint64_t>(centroid), parameters_->centroid_bits);
+  writer.append(static_cast<std::uint64_t>(workspace.best_scale_code), parameters_->scale.bits);
+  writer.finish();
+}
+
+}  // namespace rotorquant
