@@ -5,6 +5,7 @@
 
 #include "commands/command.hpp"
 #include "evaluation/metrics/metric_registry.hpp"
+#include "evaluation/sweep/schemes.hpp"
 #include "evaluation/sweep/tensor_method.hpp"
 #include "rotorquant/core/device.hpp"
 #include "rotorquant/core/error.hpp"
@@ -60,6 +61,18 @@ ordered_json quantizers_json() {
                   {"values_use", evaluation::values_of({evaluation::calibrated_name, {}}).text()},
                   {"min_bits", 1},
                   {"parameters", parameters_json(evaluation::calibrated_parameters())}});
+  return list;
+}
+
+ordered_json schemes_json() {
+  ordered_json list = ordered_json::array();
+  for (const evaluation::Scheme& scheme : evaluation::scheme_registry()) {
+    list.push_back({{"name", scheme.name},
+                    {"summary", scheme.summary},
+                    {"keys", scheme.keys},
+                    {"values", scheme.values},
+                    {"parameters", parameters_json(scheme.parameters)}});
+  }
   return list;
 }
 
@@ -127,6 +140,14 @@ void print_quantizers() {
   print_parameters(evaluation::sequence_parameters());
 }
 
+void print_schemes() {
+  for (const evaluation::Scheme& scheme : evaluation::scheme_registry()) {
+    fmt::print("{}\n  {}\n  keys: {}\n  values: {}\n", scheme.name, scheme.summary, scheme.keys,
+               scheme.values);
+    print_parameters(scheme.parameters);
+  }
+}
+
 void print_rotations() {
   fmt::print("{:<12} {:<6} {:<14} {:<26} {}\n", "rotation", "block", "cost/coord.", "stored parameters",
              "known as");
@@ -161,6 +182,7 @@ struct Topic {
 };
 
 constexpr Topic topics[] = {{"quantizers", quantizers_json, print_quantizers},
+                            {"schemes", schemes_json, print_schemes},
                             {"rotations", rotations_json, print_rotations},
                             {"metrics", metrics_json, print_metrics},
                             {"devices", devices_json, print_devices}};
@@ -178,21 +200,23 @@ void run_list(const std::string& topic, bool json) {
     }
   }
   if (!found)
-    throw UsageError(fmt::format("list '{}'; valid: quantizers, rotations, metrics, devices", topic));
+    throw UsageError(
+        fmt::format("list '{}'; valid: quantizers, schemes, rotations, metrics, devices", topic));
   if (json) fmt::print("{}\n", out.dump(2));
 }
 
 }  // namespace
 
 void add_list_command(CLI::App& app, const Invocation&) {
-  CLI::App* command =
-      app.add_subcommand("list", "Show the quantizers, rotations, metrics and devices of this build");
+  CLI::App* command = app.add_subcommand(
+      "list", "Show the quantizers, schemes, rotations, metrics and devices of this build");
   struct Options {
     std::string topic;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("topic", options->topic, "quantizers, rotations, metrics or devices; all when absent");
+  command->add_option("topic", options->topic,
+                      "quantizers, schemes, rotations, metrics or devices; all when absent");
   command->add_flag("--json", options->json, "As JSON");
   command->callback([options] { run_list(options->topic, options->json); });
 }

@@ -21,7 +21,8 @@ double mean(std::span<const double> sample) {
 
 double standard_deviation(std::span<const double> sample) {
   if (sample.empty()) return undefined;
-  if (sample.size() == 1) return 0.0;
+  // Equal values have none, whatever the rounding of their mean.
+  if (std::ranges::all_of(sample, [&](double value) { return value == sample.front(); })) return 0.0;
   const double center = mean(sample);
   double spread = 0.0;
   for (const double value : sample) spread += (value - center) * (value - center);

@@ -9,6 +9,7 @@
 
 #include "evaluation/calibration/dump_data.hpp"
 #include "evaluation/statistics/theory.hpp"
+#include "evaluation/sweep/schemes.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/registry.hpp"
@@ -26,8 +27,10 @@ struct Pairing {
 std::vector<Pairing> pairings(const SweepRequest& request) {
   std::vector<Pairing> pairs;
   for (const std::string& text : request.quantizers) {
-    const QuantizerSpec keys = QuantizerSpec::parse(text);
-    pairs.push_back({text, keys.text(), values_of(keys).text()});
+    const QuantizerSpec named = QuantizerSpec::parse(text);
+    const std::optional<SchemeTensors> scheme = find_scheme(named, request.sinks);
+    const SchemeTensors tensors = scheme ? *scheme : SchemeTensors{named, values_of(named)};
+    pairs.push_back({text, tensors.keys.text(), tensors.values.text()});
   }
   if (request.keys.empty() != request.values.empty()) {
     throw UsageError(
@@ -44,6 +47,13 @@ std::vector<Pairing> pairings(const SweepRequest& request) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::string& keys = request.keys[request.keys.size() == 1 ? 0 : i];
     const std::string& values = request.values[request.values.size() == 1 ? 0 : i];
+    for (const std::string& text : {keys, values}) {
+      if (const QuantizerSpec spec = QuantizerSpec::parse(text); find_scheme(spec, request.sinks)) {
+        throw UsageError(fmt::format(
+            "'{}' stands for keys and values; valid: among the quantizers, not where they are named apart",
+            spec.name));
+      }
+    }
     pairs.push_back({fmt::format("{} | {}", keys, values), QuantizerSpec::parse(keys).text(),
                      QuantizerSpec::parse(values).text()});
   }

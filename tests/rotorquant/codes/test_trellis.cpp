@@ -205,6 +205,30 @@ TEST_P(Trellis, LongVectorsWithOutliersReachTheTableDistortion) {
   EXPECT_LT(error / (dim - 8 * 17), sampling_tolerance * trellis_table(memory, width).mse);
 }
 
+// The distortion of uniform widths does not depend on the length of the vectors: closing the circle costs little.
+TEST_P(Trellis, DistortionIsTheSameAtEveryHeadDimension) {
+  const int memory = GetParam();
+  constexpr std::size_t coordinates = 192000;
+  constexpr double tolerance = 0.03;
+  for (int width = 1; width <= 4; ++width) {
+    std::vector<double> distortions;
+    for (const std::size_t dim : {64U, 80U, 96U, 128U}) {
+      RandomStream random(8, Purpose::synthetic, static_cast<std::uint32_t>(dim));
+      const TrellisCode code(std::vector<std::uint8_t>(dim, static_cast<std::uint8_t>(width)), memory);
+      const std::vector<float> ones(dim, 1.0F);
+      double error = 0.0;
+      for (std::size_t vector = 0; vector < coordinates / dim; ++vector) {
+        const std::vector<float> y = gaussian(random, dim);
+        error += weighted_error(y, decoded(code, encoded(code, y)), ones);
+      }
+      distortions.push_back(error / static_cast<double>(coordinates / dim * dim));
+    }
+    for (const double distortion : distortions) {
+      EXPECT_NEAR(distortion / distortions.front(), 1.0, tolerance) << width << " bits";
+    }
+  }
+}
+
 TEST_P(Trellis, WeightsMoveTheErrorToLightCoordinates) {
   const int memory = GetParam();
   RandomStream random(6, Purpose::synthetic);
