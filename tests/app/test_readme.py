@@ -34,8 +34,8 @@ class Readme(ToolTest):
                 self.succeed(*arguments, cwd=self.folder)
         report = load(self.folder / "build" / "headline.json")
         rows = {(row["quantizer"], row["bits"]): row["metrics"]["attention/kl"]["mean"] for row in report["rows"]}
-        printed = re.findall(r"^\| \**(rotorquant-calibrated|turboquant)\** \| (\d) \| [\d.]+ \| \**([\d.]+)", README, re.M)
-        self.assertEqual(len(printed), 6)
+        printed = re.findall(r"^\| \**(rotorquant-max|rotorquant-calibrated|turboquant)\** \| (\d) \| [\d.]+ \| \**([\d.]+)", README, re.M)
+        self.assertEqual(len(printed), 9)
         for quantizer, bits, value in printed:
             digits = len(value.split(".")[1])
             self.assertAlmostEqual(float(value), rows[quantizer, int(bits)], delta=max(0.6 * 10.0**-digits, 0.03 * float(value)))
@@ -51,7 +51,9 @@ class Readme(ToolTest):
     def test_every_quantizer_is_described(self):
         described = self.folder / "q.json"
         described.write_text(self.succeed("list", "quantizers", "--json").stdout)
-        for quantizer in load(described)["quantizers"]:
+        schemes = self.folder / "s.json"
+        schemes.write_text(self.succeed("list", "schemes", "--json").stdout)
+        for quantizer in load(described)["quantizers"] + load(schemes)["schemes"]:
             name = quantizer["name"].removesuffix("-prod")
             self.assertIn(f"`{name}`", README)
 

@@ -232,7 +232,7 @@ TableCell metric_cell(const SourceRow& row, const MetricColumn& metric) {
   cell.text = metric.format.write(found->mean);
   if (found->std) {
     cell.spread = found->std;
-    cell.spread_text = metric.format.write_spread(*found->std);
+    if (*found->std > 0.0) cell.spread_text = metric.format.write_spread(*found->std);
   }
   return cell;
 }

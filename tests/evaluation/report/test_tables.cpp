@@ -53,8 +53,8 @@ TEST(Tables, RowsAsText) {
             R"(Tiny-2L, tiny_dump.h5: 2 layers, 2 KV heads, 4 query heads, head dim 64, 100 tokens
 quantizer            bits  bits/value       key NMSE  attention KL (nats)  worst attention KL (nats)
 ----------------------------------------------------------------------------------------------------
-rotorquant:tail=pad     3       3.375  0.275 ± 0.035      0.0300 ± 0.0000             0.0400 (L5 H1)
-turboquant              3       3.250  0.138 ± 0.018      0.0150 ± 0.0000             0.0200 (L5 H1)
+rotorquant:tail=pad     3       3.375  0.275 ± 0.035               0.0300             0.0400 (L5 H1)
+turboquant              3       3.250  0.138 ± 0.018               0.0150             0.0200 (L5 H1)
 Mean ± standard deviation over 2 seeds of the average over layers and KV heads.
 attention KL: 2 (layer, KV head) cells do not have it and are left out.
 
@@ -70,8 +70,8 @@ TEST(Tables, RowsAsMarkdown) {
 
 | quantizer | bits | bits/value ↓ | key NMSE ↓ | attention KL (nats) ↓ | worst attention KL (nats) |
 |:---|---:|---:|---:|---:|---:|
-| rotorquant:tail=pad | 3 | 3.375 | 0.275 ± 0.035 | 0.0300 ± 0.0000 | 0.0400 (L5 H1) |
-| turboquant | 3 | 3.250 | **0.138** ± 0.018 | **0.0150** ± 0.0000 | 0.0200 (L5 H1) |
+| rotorquant:tail=pad | 3 | 3.375 | 0.275 ± 0.035 | 0.0300 | 0.0400 (L5 H1) |
+| turboquant | 3 | 3.250 | **0.138** ± 0.018 | **0.0150** | 0.0200 (L5 H1) |
 
 Mean ± standard deviation over 2 seeds of the average over layers and KV heads.
 
