@@ -16,6 +16,7 @@ class TunedDenseRotation final : public Rotation {
 
   std::int64_t input_dim() const override { return dim_; }
   std::int64_t stored_floats() const override { return dim_ * dim_; }
+  std::int64_t rows_at_once() const override { return 256; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
 

@@ -69,8 +69,10 @@ RabitqCodec::RabitqCodec(std::shared_ptr<const Rotation> rotation, int bits, Nor
   for (int k = 0; k < count; ++k) levels_.push_back(static_cast<float>((2 * k + 1 - count) * step));
 }
 
-void RabitqCodec::encode_block(HostView<const float> x, std::int64_t first_row,
+void RabitqCodec::encode_block(const ConstHostTensor& tensor, std::int64_t first_row,
                                Codes<Space::cpu> codes) const {
+  static thread_local std::vector<float> storage;
+  const HostView<const float> x = as_floats(tensor, storage);
   const std::int64_t dim = rotation().output_dim();
   std::vector<float> rotated(static_cast<std::size_t>(x.rows * dim));
   for (std::int64_t r = 0; r < x.rows; ++r) {

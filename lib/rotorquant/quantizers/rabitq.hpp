@@ -17,7 +17,7 @@ class RabitqCodec final : public RotatedCodec {
   RabitqCodec(std::shared_ptr<const Rotation> rotation, int bits, NormType norm_type);
 
  private:
-  void encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
+  void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
   void load_block(ConstCodes<Space::cpu> codes, HostView<float> values, float* scales) const override;
 
   int bits_;

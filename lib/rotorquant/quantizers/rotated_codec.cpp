@@ -7,10 +7,18 @@
 #include <vector>
 
 #include "rotorquant/core/dense_product.hpp"
+#include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/scratch.hpp"
 #include "rotorquant/core/transpose.hpp"
 
 namespace rotorquant {
+namespace {
+
+// Vectors dealt to a thread at a time.
+constexpr std::int64_t vectors_per_chunk = 512;
+
+}  // namespace
 
 void refuse_value(std::int64_t row, const float* x, std::int64_t dim) {
   for (std::int64_t c = 0; c < dim; ++c) {
@@ -22,29 +30,54 @@ void refuse_value(std::int64_t row, const float* x, std::int64_t dim) {
   throw Error("encode: the norm of row " + std::to_string(row) + " exceeds the range of float32");
 }
 
-RotatedCodec::RotatedCodec(std::shared_ptr<const Rotation> rotation) : rotation_(std::move(rotation)) {
+RotatedCodec::RotatedCodec(std::shared_ptr<const Rotation> rotation, Isa isa)
+    : kernels_(scalar_kernels(isa)), rotation_(std::move(rotation)) {
   layout_.dim = rotation_->input_dim();
 }
 
-void RotatedCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
-  parallel_chunks(context, x.rows, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    encode_block(x.row_range(begin, end - begin), begin, slice(codes, begin, end - begin));
+HostView<const float> as_floats(const ConstHostTensor& x, std::vector<float>& storage) {
+  if (x.type == ElementType::float32) return {static_cast<const float*>(x.data), x.rows, x.cols};
+  storage.resize(static_cast<std::size_t>(x.rows * x.cols));
+  load_elements(x.type, x.data, x.rows * x.cols, storage.data());
+  return {storage.data(), x.rows, x.cols};
+}
+
+void RotatedCodec::encode_tensor(const Context& context, const ConstHostTensor& x,
+                                 Codes<Space::cpu> codes) const {
+  const std::int64_t rows = rotation_->rows_at_once();
+  parallel_chunks(context, x.rows, vectors_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; r += rows) {
+      const std::int64_t count = std::min(rows, end - r);
+      encode_block(x.row_range(r, count), r, slice(codes, r, count));
+    }
   });
 }
 
-void RotatedCodec::decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const {
+void RotatedCodec::decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
+                                 const HostTensor& x) const {
   const std::int64_t rotated_dim = rotation_->output_dim();
-  parallel_chunks(context, codes.count, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t count = end - begin;
-    std::vector<float> values(static_cast<std::size_t>(count * rotated_dim));
-    std::vector<float> scales(static_cast<std::size_t>(count));
-    load_block(slice(codes, begin, count), {values.data(), count, rotated_dim}, scales.data());
-    const HostView<float> block = x.row_range(begin, count);
-    rotation_->apply_transpose({values.data(), count, rotated_dim}, block);
-    for (std::int64_t r = 0; r < count; ++r) {
-      for (std::int64_t c = 0; c < x.cols; ++c) block.row(r)[c] *= scales[static_cast<std::size_t>(r)];
+  const std::int64_t rows = rotation_->rows_at_once();
+  parallel_chunks(context, codes.count, vectors_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+    // Kept from chunk to chunk by each thread.
+    static thread_local ScratchFloats value_scratch, scale_scratch, turned_scratch;
+    float* values = value_scratch.reserve(rows * rotated_dim);
+    float* scales = scale_scratch.reserve(rows);
+    float* turned = turned_scratch.reserve(rows * x.cols);
+    for (std::int64_t r = begin; r < end; r += rows) {
+      const std::int64_t count = std::min(rows, end - r);
+      load_block(slice(codes, r, count), {values, count, rotated_dim}, scales);
+      rotation_->apply_transpose({values, count, rotated_dim}, {turned, count, x.cols});
+      kernels_.scale(turned, scales, x.row_range(r, count));
     }
   });
+}
+
+void RotatedCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
+  encode_tensor(context, {x.data, ElementType::float32, x.rows, x.cols}, codes);
+}
+
+void RotatedCodec::decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const {
+  decode_tensor(context, codes, {x.data, ElementType::float32, x.rows, x.cols});
 }
 
 void RotatedCodec::score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,

@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "rotorquant/codes/bit_planes.hpp"
-#include "rotorquant/core/dot_product.hpp"
+#include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
 namespace {
@@ -36,53 +37,55 @@ void quantize_coordinates(const Codebook& codebook, const float* values, std::in
 }
 
 ScalarCodec::ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook, NormType norm_type,
-                         ScaleRule scale_rule)
-    : RotatedCodec(std::move(rotation)),
-      codebook_(std::move(codebook)),
+                         ScaleRule scale_rule, Isa isa)
+    : RotatedCodec(std::move(rotation), isa),
+      tables_(codebook),
       norm_type_(norm_type),
       scale_rule_(scale_rule) {
   layout_.arrays.push_back(
-      plane_array("indices", FieldKind::index, this->rotation().output_dim(), codebook_.bits()));
+      plane_array("indices", FieldKind::index, this->rotation().output_dim(), tables_.bits));
   if (scale_rule_ != ScaleRule::none) {
     const FieldKind kind = scale_rule_ == ScaleRule::norm ? FieldKind::norm : FieldKind::scale;
     layout_.arrays.push_back(number_array("norms", kind, norm_bits(norm_type_)));
   }
 }
 
-void ScalarCodec::encode_block(HostView<const float> x, std::int64_t first_row,
+void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
                                Codes<Space::cpu> codes) const {
   const std::int64_t rotated_dim = rotation().output_dim();
-  std::vector<float> unit(static_cast<std::size_t>(x.size()));
-  std::vector<float> rotated(static_cast<std::size_t>(x.rows * rotated_dim));
-  std::vector<float> norms(static_cast<std::size_t>(x.rows));
+  static thread_local ScratchFloats unit_scratch, rotated_scratch, norm_scratch;
+  float* unit = unit_scratch.reserve(x.rows * x.cols);
+  float* rotated = rotated_scratch.reserve(x.rows * rotated_dim);
+  float* norms = norm_scratch.reserve(x.rows);
+  kernels_.normalize(x, scale_rule_ != ScaleRule::none, unit, norms);
   for (std::int64_t r = 0; r < x.rows; ++r) {
-    const float* row = x.row(r);
-    const auto norm = static_cast<float>(std::sqrt(squared_norm(row, x.cols)));
-    if (!std::isfinite(norm)) refuse_value(first_row + r, row, x.cols);
-    const float divisor = scale_rule_ == ScaleRule::none ? 1.0F : std::max(norm, norm_floor);
-    for (std::int64_t c = 0; c < x.cols; ++c)
-      unit[static_cast<std::size_t>(r * x.cols + c)] = row[c] / divisor;
-    norms[static_cast<std::size_t>(r)] = norm_type_ == NormType::reference ? divisor : norm;
+    if (std::isfinite(norms[r])) continue;
+    std::vector<float> row(static_cast<std::size_t>(x.cols));
+    load_elements(x.type, x.row(r), x.cols, row.data());
+    refuse_value(first_row + r, row.data(), x.cols);
   }
-  rotation().apply({unit.data(), x.rows, x.cols}, {rotated.data(), x.rows, rotated_dim});
-  const std::int64_t code_bytes = layout_.arrays[0].bytes_per_vector();
-  std::vector<std::uint8_t> indices(static_cast<std::size_t>(rotated_dim));
+  rotation().apply({unit, x.rows, x.cols}, {rotated, x.rows, rotated_dim});
+  kernels_.quantize(tables_, rotated, x.rows, rotated_dim, codes.arrays[0]);
+  if (scale_rule_ == ScaleRule::none) return;
+  const std::int64_t code_bytes = tables_.bits * plane_bytes(rotated_dim);
   for (std::int64_t r = 0; r < x.rows; ++r) {
-    const float* y = rotated.data() + r * rotated_dim;
-    quantize_coordinates(codebook_, y, rotated_dim, indices.data());
-    pack_planes(indices.data(), rotated_dim, codebook_.bits(), codes.arrays[0] + r * code_bytes);
-    if (scale_rule_ == ScaleRule::none) continue;
-    const float scale = stored_scale(norms[static_cast<std::size_t>(r)], y, indices.data());
+    float norm = norms[r];
+    if (norm_type_ == NormType::reference) norm = std::max(norm, norm_floor);
+    const float scale = stored_scale(norm, rotated + r * rotated_dim, codes.arrays[0] + r * code_bytes);
     check_norm(norm_type_, scale, first_row + r);
-    store_norm(norm_type_, scale, codes.arrays[1] + r * layout_.arrays[1].bytes_per_vector());
+    store_norm(norm_type_, scale, codes.arrays[1] + r * norm_bits(norm_type_) / 8);
   }
 }
 
-float ScalarCodec::stored_scale(float norm, const float* y, const std::uint8_t* indices) const {
+float ScalarCodec::stored_scale(float norm, const float* y, const std::uint8_t* planes) const {
   if (scale_rule_ == ScaleRule::norm || norm == 0.0F) return norm;
+  const std::int64_t rotated_dim = rotation().output_dim();
+  static thread_local std::vector<float> centroids;
+  centroids.resize(static_cast<std::size_t>(rotated_dim));
+  kernels_.look_up(tables_, planes, 1, rotated_dim, centroids.data());
   double along = 0.0, decoded_sq = 0.0, rotated_sq = 0.0;
-  for (std::int64_t c = 0; c < rotation().output_dim(); ++c) {
-    const auto decoded = static_cast<double>(codebook_.centroids[indices[c]]);
+  for (std::int64_t c = 0; c < rotated_dim; ++c) {
+    const auto decoded = static_cast<double>(centroids[static_cast<std::size_t>(c)]);
     along += static_cast<double>(y[c]) * decoded;
     decoded_sq += decoded * decoded;
     rotated_sq += static_cast<double>(y[c]) * static_cast<double>(y[c]);
@@ -94,16 +97,11 @@ float ScalarCodec::stored_scale(float norm, const float* y, const std::uint8_t* 
 }
 
 void ScalarCodec::load_block(ConstCodes<Space::cpu> codes, HostView<float> centroids, float* scales) const {
-  const std::int64_t code_bytes = layout_.arrays[0].bytes_per_vector();
-  std::vector<std::uint8_t> indices(static_cast<std::size_t>(centroids.cols));
+  kernels_.look_up(tables_, codes.arrays[0], codes.count, centroids.cols, centroids.data);
   for (std::int64_t r = 0; r < codes.count; ++r) {
-    unpack_planes(codes.arrays[0] + r * code_bytes, centroids.cols, codebook_.bits(), indices.data());
-    float* out = centroids.row(r);
-    for (std::int64_t c = 0; c < centroids.cols; ++c)
-      out[c] = codebook_.centroids[indices[static_cast<std::size_t>(c)]];
     scales[r] = scale_rule_ == ScaleRule::none
                     ? 1.0F
-                    : load_norm(norm_type_, codes.arrays[1] + r * layout_.arrays[1].bytes_per_vector());
+                    : load_norm(norm_type_, codes.arrays[1] + r * norm_bits(norm_type_) / 8);
   }
 }
 

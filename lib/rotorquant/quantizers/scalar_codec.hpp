@@ -23,19 +23,21 @@ enum class ScaleRule { norm, mse, eden_unbiased, none };
 class ScalarCodec final : public RotatedCodec {
  public:
   ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook codebook,
-              NormType norm_type = NormType::fp16, ScaleRule scale_rule = ScaleRule::norm);
+              NormType norm_type = NormType::fp16, ScaleRule scale_rule = ScaleRule::norm,
+              Isa isa = active_isa());
 
-  const Codebook& codebook() const { return codebook_; }
+  const Codebook& codebook() const { return tables_.codebook; }
   NormType norm_type() const { return norm_type_; }
   ScaleRule scale_rule() const { return scale_rule_; }
 
  private:
-  void encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
-  float stored_scale(float norm, const float* y, const std::uint8_t* indices) const;
+  void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
+  // Of the vector with this norm, rotated coordinates y and planes.
+  float stored_scale(float norm, const float* y, const std::uint8_t* planes) const;
   // y^: the centroid of each coordinate; s: the stored scale.
   void load_block(ConstCodes<Space::cpu> codes, HostView<float> centroids, float* scales) const override;
 
-  Codebook codebook_;
+  ScalarTables tables_;
   NormType norm_type_;
   ScaleRule scale_rule_;
 };

@@ -36,8 +36,10 @@ TrellisCodec::TrellisCodec(std::shared_ptr<const Rotation> rotation, int bits, i
   layout_.arrays.push_back(std::move(array));
 }
 
-void TrellisCodec::encode_block(HostView<const float> x, std::int64_t first_row,
+void TrellisCodec::encode_block(const ConstHostTensor& tensor, std::int64_t first_row,
                                 Codes<Space::cpu> codes) const {
+  static thread_local std::vector<float> storage;
+  const HostView<const float> x = as_floats(tensor, storage);
   const std::int64_t rotated_dim = rotation().output_dim();
   const auto largest_scale = static_cast<double>(format_.scales().back());
   for (std::int64_t r = 0; r < x.rows; ++r) {

@@ -23,7 +23,7 @@ class TrellisCodec final : public RotatedCodec {
   const TrellisValueFormat& format() const { return format_; }
 
  private:
-  void encode_block(HostView<const float> x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
+  void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
   // y^: decoded values, the scale included; s: 1.
   void load_block(ConstCodes<Space::cpu> codes, HostView<float> values, float* scales) const override;
 

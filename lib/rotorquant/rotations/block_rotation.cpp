@@ -38,6 +38,33 @@ void multiply_rows(const std::vector<Matrix>& matrices, HostView<const float> in
   }
 }
 
+template <int block, typename Matrix>
+BlockPlan make_plan(const std::vector<Matrix>& matrices, std::int64_t input_dim, std::int64_t output_dim) {
+  constexpr std::int64_t lanes = 16;
+  BlockPlan plan;
+  plan.block = block;
+  plan.input_dim = input_dim;
+  plan.output_dim = output_dim;
+  for (std::int64_t chunk = 0; chunk * lanes < output_dim; ++chunk) {
+    const std::int64_t window = chunk * lanes / block * block;
+    plan.windows.push_back(window);
+    BlockPlan::Places& places = plan.places.emplace_back();
+    std::array<BlockPlan::Sixteen, block> coefficients{};
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      const std::int64_t c = chunk * lanes + lane;
+      const auto row = static_cast<std::size_t>(c % block);
+      const auto group = static_cast<std::size_t>(c / block);
+      places.values[static_cast<std::size_t>(lane)] = static_cast<std::int32_t>(c / block * block - window);
+      for (std::size_t j = 0; j < block; ++j) {
+        coefficients[j].values[static_cast<std::size_t>(lane)] =
+            group < matrices.size() ? matrices[group][block * row + j] : (row == j ? 1.0F : 0.0F);
+      }
+    }
+    plan.coefficients.insert(plan.coefficients.end(), coefficients.begin(), coefficients.end());
+  }
+  return plan;
+}
+
 }  // namespace
 
 template <int block>
@@ -48,11 +75,12 @@ std::int64_t rotated_block_count(std::int64_t dim, Tail tail) {
 
 template <int block>
 BlockRotation<block>::BlockRotation(std::int64_t dim, Tail tail, const std::vector<Matrix>& matrices,
-                                    std::int64_t stored_floats)
+                                    std::int64_t stored_floats, Isa isa)
     : dim_(dim),
       output_dim_(tail == Tail::pad ? (dim + block - 1) / block * block : dim),
       stored_floats_(stored_floats),
-      matrices_(matrices) {
+      matrices_(matrices),
+      isa_(isa) {
   const std::int64_t expected = rotated_block_count<block>(dim, tail);
   if (static_cast<std::int64_t>(matrices.size()) != expected) {
     throw Error("rotation by blocks of " + std::to_string(block) + ": " + std::to_string(matrices.size()) +
@@ -65,15 +93,23 @@ BlockRotation<block>::BlockRotation(std::int64_t dim, Tail tail, const std::vect
     }
     transposes_.push_back(transposed);
   }
+  forward_ = make_plan<block>(matrices_, dim_, output_dim_);
+  backward_ = make_plan<block>(transposes_, output_dim_, dim_);
 }
 
 template <int block>
 void BlockRotation<block>::apply(HostView<const float> x, HostView<float> y) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) return block_rows_avx512(forward_, x, y);
+#endif
   multiply_rows<block>(matrices_, x, y);
 }
 
 template <int block>
 void BlockRotation<block>::apply_transpose(HostView<const float> y, HostView<float> x) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) return block_rows_avx512(backward_, y, x);
+#endif
   multiply_rows<block>(transposes_, y, x);
 }
 

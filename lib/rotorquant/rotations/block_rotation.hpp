@@ -9,7 +9,9 @@
 #include <array>
 #include <vector>
 
+#include "rotorquant/core/isa.hpp"
 #include "rotorquant/rotations/rotation.hpp"
+#include "rotorquant/rotations/rotation_kernels.hpp"
 
 namespace rotorquant {
 
@@ -22,7 +24,8 @@ class BlockRotation final : public Rotation {
 
   // matrices: one a whole block, then one for the left-over coordinates if they are to be rotated. Under
   // Tail::plane that last one must keep the coordinates beyond dim apart. stored_floats: see Rotation.
-  BlockRotation(std::int64_t dim, Tail tail, const std::vector<Matrix>& matrices, std::int64_t stored_floats);
+  BlockRotation(std::int64_t dim, Tail tail, const std::vector<Matrix>& matrices, std::int64_t stored_floats,
+                Isa isa = active_isa());
 
   std::int64_t input_dim() const override { return dim_; }
   std::int64_t output_dim() const override { return output_dim_; }
@@ -36,6 +39,9 @@ class BlockRotation final : public Rotation {
   std::int64_t stored_floats_;
   std::vector<Matrix> matrices_;    // [whole blocks (+ 1)]
   std::vector<Matrix> transposes_;  // the same, transposed
+  Isa isa_;
+  BlockPlan forward_;  // for AVX-512
+  BlockPlan backward_;
 };
 
 extern template class BlockRotation<2>;

@@ -1,5 +1,6 @@
 #include "rotorquant/rotations/cascade.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -9,6 +10,7 @@
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/random.hpp"
 #include "rotorquant/rotations/cascade_shuffle.hpp"
+#include "rotorquant/rotations/rotation_kernels.hpp"
 
 namespace rotorquant {
 namespace {
@@ -29,8 +31,8 @@ std::int64_t default_cascade_layers(std::int64_t dim) {
 }
 
 CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeRotors rotors,
-                                 std::uint64_t seed)
-    : dim_(dim), rotors_(rotors) {
+                                 std::uint64_t seed, Isa isa)
+    : dim_(dim), rotors_(rotors), isa_(isa) {
   if (dim < 1 || layers < 1) {
     throw Error("cascade rotation: dim " + std::to_string(dim) + ", layers " + std::to_string(layers) +
                 "; valid: 1 or more of each");
@@ -61,6 +63,8 @@ CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeR
         for (std::size_t c = 0; c < 9; ++c) triple.matrix[c] = static_cast<float>(matrix[c]);
       }
       layer.triples.push_back(triple);
+      layer.places.insert(layer.places.end(), {triple.a, triple.b, triple.c});
+      layer.signs.insert(layer.signs.end(), triple.signs, triple.signs + 3);
     }
     if (order.size() - i == 2) {
       const double turn = rotors == CascadeRotors::flat
@@ -85,7 +89,16 @@ template <int lanes>
 void CascadeRotation::run(float* block, bool transpose) const {
   for (std::size_t step = 0; step < layers_.size(); ++step) {
     const Layer& layer = layers_[transpose ? layers_.size() - 1 - step : step];
+    bool turned = false;
+#if defined(__x86_64__)
+    if (isa_ == Isa::avx512 && rotors_ == CascadeRotors::flat) {
+      flat_triples_avx512(layer.places.data(), layer.signs.data(), std::ssize(layer.triples), transpose,
+                          block);
+      turned = true;
+    }
+#endif
     for (const Triple& triple : layer.triples) {
+      if (turned) break;
       float* a = block + triple.a * lanes;
       float* b = block + triple.b * lanes;
       float* c = block + triple.c * lanes;
@@ -129,17 +142,28 @@ void CascadeRotation::run(float* block, bool transpose) const {
 }
 
 void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bool transpose) const {
-  std::vector<float> block(static_cast<std::size_t>(dim_ * vector_lanes));
+  struct alignas(64) Column {
+    float values[vector_lanes];
+  };
+  static thread_local std::vector<Column> columns;  // [dim]
+  columns.resize(static_cast<std::size_t>(dim_));
+  float* block = columns.data()->values;
   for (std::int64_t begin = 0; begin < in.rows; begin += vector_lanes) {
-    const std::int64_t count = in.rows - begin < vector_lanes ? in.rows - begin : vector_lanes;
-    for (std::int64_t v = 0; v < count; ++v) {
-      const float* row = in.row(begin + v);
-      for (std::int64_t i = 0; i < dim_; ++i) block[static_cast<std::size_t>(i * vector_lanes + v)] = row[i];
+    const std::int64_t count = std::min<std::int64_t>(vector_lanes, in.rows - begin);
+#if defined(__x86_64__)
+    if (isa_ == Isa::avx512) {
+      to_columns_avx512(in.row(begin), count, dim_, block);
+      run<vector_lanes>(block, transpose);
+      to_rows_avx512(block, count, dim_, out.row(begin));
+      continue;
     }
-    run<vector_lanes>(block.data(), transpose);
+#endif
     for (std::int64_t v = 0; v < count; ++v) {
-      float* row = out.row(begin + v);
-      for (std::int64_t i = 0; i < dim_; ++i) row[i] = block[static_cast<std::size_t>(i * vector_lanes + v)];
+      for (std::int64_t i = 0; i < dim_; ++i) block[i * vector_lanes + v] = in.row(begin + v)[i];
+    }
+    run<vector_lanes>(block, transpose);
+    for (std::int64_t v = 0; v < count; ++v) {
+      for (std::int64_t i = 0; i < dim_; ++i) out.row(begin + v)[i] = block[i * vector_lanes + v];
     }
   }
 }

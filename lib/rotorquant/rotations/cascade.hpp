@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "rotorquant/core/isa.hpp"
 #include "rotorquant/rotations/rotation.hpp"
 
 namespace rotorquant {
@@ -28,7 +29,8 @@ std::int64_t default_cascade_layers(std::int64_t dim);
 class CascadeRotation final : public Rotation {
  public:
   // layers >= 1. One stream of random numbers a layer.
-  CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeRotors rotors, std::uint64_t seed);
+  CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeRotors rotors, std::uint64_t seed,
+                  Isa isa = active_isa());
 
   std::int64_t input_dim() const override { return dim_; }
   // Haar: three numbers a rotor and one a plane. Flat: 2 bits a rotor and plane, counted in whole 32-bit
@@ -52,6 +54,9 @@ class CascadeRotation final : public Rotation {
   struct Layer {
     std::vector<Triple> triples;
     std::vector<Plane> planes;  // none or one
+    // Of the triples, for AVX-512: [count, 3] coordinates and signs.
+    std::vector<std::int32_t> places;
+    std::vector<float> signs;
   };
 
   template <int lanes>
@@ -60,6 +65,7 @@ class CascadeRotation final : public Rotation {
 
   std::int64_t dim_;
   CascadeRotors rotors_;
+  Isa isa_;
   std::vector<Layer> layers_;
   std::int64_t stored_floats_ = 0;
 };

@@ -12,8 +12,10 @@ struct PlaneRotation {
 };
 
 // planes: one a pair, in order; under Tail::pad an odd dim has one more for its last coordinate.
-BlockRotation<2> givens_rotation(std::int64_t dim, Tail tail, const std::vector<PlaneRotation>& planes);
+BlockRotation<2> givens_rotation(std::int64_t dim, Tail tail, const std::vector<PlaneRotation>& planes,
+                                 Isa isa = active_isa());
 // Angles uniform in [0, 2 pi), one stream a pair.
-BlockRotation<2> random_givens_rotation(std::int64_t dim, Tail tail, std::uint64_t seed);
+BlockRotation<2> random_givens_rotation(std::int64_t dim, Tail tail, std::uint64_t seed,
+                                        Isa isa = active_isa());
 
 }  // namespace rotorquant

@@ -6,6 +6,7 @@
 
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/random.hpp"
+#include "rotorquant/rotations/rotation_kernels.hpp"
 
 namespace rotorquant {
 namespace {
@@ -37,39 +38,49 @@ void hadamard_transform(float* data, std::int64_t size) {
   for (std::int64_t i = 0; i < size; ++i) data[i] *= scale;
 }
 
-HadamardRotation::HadamardRotation(std::int64_t dim, std::vector<float> signs)
-    : dim_(dim), signs_(std::move(signs)) {
+HadamardRotation::HadamardRotation(std::int64_t dim, std::vector<float> signs, Isa isa)
+    : dim_(dim), signs_(std::move(signs)), isa_(isa) {
   if (static_cast<std::int64_t>(signs_.size()) != dim) {
     throw Error("hadamard rotation: " + std::to_string(signs_.size()) +
                 " signs; valid: dim = " + std::to_string(dim));
   }
 }
 
-HadamardRotation HadamardRotation::random(std::int64_t dim, std::uint64_t seed) {
+HadamardRotation HadamardRotation::random(std::int64_t dim, std::uint64_t seed, Isa isa) {
   RandomStream stream(seed, Purpose::hadamard_signs);
   std::vector<float> signs(static_cast<std::size_t>(dim));
   for (float& sign : signs) sign = stream.uniform() < 0.5 ? -1.0F : 1.0F;
-  return {dim, std::move(signs)};
+  return {dim, std::move(signs), isa};
+}
+
+// Coordinates [offset, offset + size) of one row.
+void HadamardRotation::transform_block(const float* x, std::int64_t offset, std::int64_t size, bool transpose,
+                                       float* y) const {
+  const float* in = x + offset;
+  const float* signs = signs_.data() + offset;
+  float* out = y + offset;
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512 && size >= 16 && size <= 256)
+    return hadamard_avx512(in, signs, size, transpose, out);
+#endif
+  for (std::int64_t i = 0; i < size; ++i) out[i] = transpose ? in[i] : signs[i] * in[i];
+  hadamard_transform(out, size);
+  for (std::int64_t i = 0; i < size && transpose; ++i) out[i] *= signs[i];
 }
 
 void HadamardRotation::apply(HostView<const float> x, HostView<float> y) const {
   for (std::int64_t r = 0; r < x.rows; ++r) {
-    const float* in = x.row(r);
-    float* out = y.row(r);
-    for (std::int64_t i = 0; i < dim_; ++i) out[i] = signs_[static_cast<std::size_t>(i)] * in[i];
-    for_each_block(dim_,
-                   [&](std::int64_t offset, std::int64_t size) { hadamard_transform(out + offset, size); });
+    for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) {
+      transform_block(x.row(r), offset, size, false, y.row(r));
+    });
   }
 }
 
 void HadamardRotation::apply_transpose(HostView<const float> y, HostView<float> x) const {
   for (std::int64_t r = 0; r < y.rows; ++r) {
-    const float* in = y.row(r);
-    float* out = x.row(r);
-    for (std::int64_t i = 0; i < dim_; ++i) out[i] = in[i];
-    for_each_block(dim_,
-                   [&](std::int64_t offset, std::int64_t size) { hadamard_transform(out + offset, size); });
-    for (std::int64_t i = 0; i < dim_; ++i) out[i] *= signs_[static_cast<std::size_t>(i)];
+    for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) {
+      transform_block(y.row(r), offset, size, true, x.row(r));
+    });
   }
 }
 

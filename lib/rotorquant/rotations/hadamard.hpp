@@ -5,6 +5,7 @@
 // used in QuaRot.
 #include <vector>
 
+#include "rotorquant/core/isa.hpp"
 #include "rotorquant/rotations/rotation.hpp"
 
 namespace rotorquant {
@@ -12,8 +13,8 @@ namespace rotorquant {
 class HadamardRotation final : public Rotation {
  public:
   // signs [dim], each +1 or -1.
-  HadamardRotation(std::int64_t dim, std::vector<float> signs);
-  static HadamardRotation random(std::int64_t dim, std::uint64_t seed);
+  HadamardRotation(std::int64_t dim, std::vector<float> signs, Isa isa = active_isa());
+  static HadamardRotation random(std::int64_t dim, std::uint64_t seed, Isa isa = active_isa());
 
   std::int64_t input_dim() const override { return dim_; }
   std::int64_t stored_floats() const override { return dim_; }
@@ -21,8 +22,12 @@ class HadamardRotation final : public Rotation {
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
 
  private:
+  void transform_block(const float* x, std::int64_t offset, std::int64_t size, bool transpose,
+                       float* y) const;
+
   std::int64_t dim_;
   std::vector<float> signs_;
+  Isa isa_;
 };
 
 // In-place H / sqrt(size) of data [size], size a power of two; butterflies from stride 1 upwards, then the

@@ -34,7 +34,7 @@ Quaternion random_unit(RandomStream& stream) {
 }  // namespace
 
 BlockRotation<4> quaternion_rotation(std::int64_t dim, Tail tail, const std::vector<Quaternion>& left,
-                                     const std::optional<std::vector<Quaternion>>& right) {
+                                     const std::optional<std::vector<Quaternion>>& right, Isa isa) {
   if (right && right->size() != left.size()) {
     throw Error("quaternion rotation: " + std::to_string(right->size()) +
                 " right quaternions; valid: as many as left, " + std::to_string(left.size()));
@@ -50,11 +50,11 @@ BlockRotation<4> quaternion_rotation(std::int64_t dim, Tail tail, const std::vec
       for (std::size_t row = 0; row < 4; ++row) matrix[4 * row + column] = static_cast<float>(image[row]);
     }
   }
-  return {dim, tail, matrices, static_cast<std::int64_t>(left.size()) * (right ? 6 : 3)};
+  return {dim, tail, matrices, static_cast<std::int64_t>(left.size()) * (right ? 6 : 3), isa};
 }
 
 BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, QuaternionMode mode,
-                                            std::uint64_t seed) {
+                                            std::uint64_t seed, Isa isa) {
   std::vector<Quaternion> left;
   std::vector<Quaternion> right;
   for (std::int64_t g = 0; g < rotated_block_count<4>(dim, tail); ++g) {
@@ -62,8 +62,8 @@ BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, Quatern
     left.push_back(random_unit(stream));
     right.push_back(random_unit(stream));
   }
-  if (mode == QuaternionMode::fast) return quaternion_rotation(dim, tail, left, std::nullopt);
-  return quaternion_rotation(dim, tail, left, right);
+  if (mode == QuaternionMode::fast) return quaternion_rotation(dim, tail, left, std::nullopt, isa);
+  return quaternion_rotation(dim, tail, left, right, isa);
 }
 
 }  // namespace rotorquant

@@ -15,9 +15,10 @@ enum class QuaternionMode { full, fast };
 
 // left: one a group; right: the same number in full mode, absent in fast mode.
 BlockRotation<4> quaternion_rotation(std::int64_t dim, Tail tail, const std::vector<Quaternion>& left,
-                                     const std::optional<std::vector<Quaternion>>& right);
+                                     const std::optional<std::vector<Quaternion>>& right,
+                                     Isa isa = active_isa());
 // Quaternions uniform on the sphere S^3, one stream a group.
 BlockRotation<4> random_quaternion_rotation(std::int64_t dim, Tail tail, QuaternionMode mode,
-                                            std::uint64_t seed);
+                                            std::uint64_t seed, Isa isa = active_isa());
 
 }  // namespace rotorquant

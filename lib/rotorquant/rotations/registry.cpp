@@ -27,20 +27,21 @@ std::shared_ptr<const Rotation> make_rotation(const std::string& name, std::int6
   if (dim < 1) throw Error("rotation '" + name + "': dim = " + std::to_string(dim) + "; valid: 1 or more");
   if (name == "identity") return std::make_shared<IdentityRotation>(dim);
   if (name == "givens") {
-    return std::make_shared<BlockRotation<2>>(random_givens_rotation(dim, settings.tail, seed));
+    return std::make_shared<BlockRotation<2>>(random_givens_rotation(dim, settings.tail, seed, settings.isa));
   }
   if (name == "rotor") {
     return std::make_shared<BlockRotation<3>>(
-        random_rotor_rotation(dim, settings.tail, settings.rotor_sampling, seed));
+        random_rotor_rotation(dim, settings.tail, settings.rotor_sampling, seed, settings.isa));
   }
   if (name == "quaternion") {
     return std::make_shared<BlockRotation<4>>(
-        random_quaternion_rotation(dim, settings.tail, settings.quaternion_mode, seed));
+        random_quaternion_rotation(dim, settings.tail, settings.quaternion_mode, seed, settings.isa));
   }
-  if (name == "hadamard") return std::make_shared<HadamardRotation>(HadamardRotation::random(dim, seed));
+  if (name == "hadamard")
+    return std::make_shared<HadamardRotation>(HadamardRotation::random(dim, seed, settings.isa));
   if (name == "cascade") {
     const std::int64_t layers = settings.layers == 0 ? default_cascade_layers(dim) : settings.layers;
-    return std::make_shared<CascadeRotation>(dim, layers, settings.cascade_rotors, seed);
+    return std::make_shared<CascadeRotation>(dim, layers, settings.cascade_rotors, seed, settings.isa);
   }
   if (name == "haar") return std::make_shared<DenseRotation>(DenseRotation::haar(dim, seed));
   std::vector<std::string> known;

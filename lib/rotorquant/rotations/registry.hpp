@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "rotorquant/clifford/rotor.hpp"
+#include "rotorquant/core/isa.hpp"
 #include "rotorquant/rotations/block_rotation.hpp"
 #include "rotorquant/rotations/cascade.hpp"
 #include "rotorquant/rotations/quaternion.hpp"
@@ -18,6 +19,7 @@ struct RotationSettings {
   QuaternionMode quaternion_mode = QuaternionMode::full;        // quaternion
   CascadeRotors cascade_rotors = CascadeRotors::flat;           // cascade
   std::int64_t layers = 0;                                      // cascade; 0 = default_cascade_layers
+  Isa isa = active_isa();                                       // of the kernels; results do not depend on it
 };
 
 struct RotationInfo {

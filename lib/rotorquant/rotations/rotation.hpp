@@ -20,6 +20,10 @@ class Rotation {
   // model).
   virtual std::int64_t stored_floats() const = 0;
 
+  // Rows that callers with many of them best pass in one call: few enough for the first-level cache, or, for
+  // matrix products, enough to pay for arranging the matrix.
+  virtual std::int64_t rows_at_once() const { return 16; }
+
   // x [n, input_dim] -> y [n, output_dim]; x and y do not overlap. Runs on the calling thread: callers own
   // the loop over vectors and pass blocks that stay in the cache.
   virtual void apply(HostView<const float> x, HostView<float> y) const = 0;

@@ -6,7 +6,7 @@
 
 namespace rotorquant {
 
-BlockRotation<3> rotor_rotation(std::int64_t dim, Tail tail, const std::vector<Rotor>& rotors) {
+BlockRotation<3> rotor_rotation(std::int64_t dim, Tail tail, const std::vector<Rotor>& rotors, Isa isa) {
   const bool ends_in_plane = tail == Tail::plane && dim % 3 == 2;
   if (ends_in_plane && !rotors.empty() && (rotors.back().e13 != 0.0 || rotors.back().e23 != 0.0)) {
     throw Error("rotor rotation of dim " + std::to_string(dim) +
@@ -21,18 +21,18 @@ BlockRotation<3> rotor_rotation(std::int64_t dim, Tail tail, const std::vector<R
   }
   // A unit quaternion has three free numbers, a rotor in a plane one.
   const auto stored = 3 * static_cast<std::int64_t>(rotors.size()) - (ends_in_plane ? 2 : 0);
-  return {dim, tail, matrices, stored};
+  return {dim, tail, matrices, stored, isa};
 }
 
 BlockRotation<3> random_rotor_rotation(std::int64_t dim, Tail tail, RotorSampling sampling,
-                                       std::uint64_t seed) {
+                                       std::uint64_t seed, Isa isa) {
   std::vector<Rotor> rotors;
   for (std::int64_t g = 0; g < rotated_block_count<3>(dim, tail); ++g) {
     const bool in_plane = tail == Tail::plane && 3 * g + 3 > dim;
     const auto group = static_cast<std::uint32_t>(g);
     rotors.push_back(in_plane ? random_plane_rotor(seed, group) : random_rotor(seed, group, sampling));
   }
-  return rotor_rotation(dim, tail, rotors);
+  return rotor_rotation(dim, tail, rotors, isa);
 }
 
 }  // namespace rotorquant
