@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <vector>
 
 #include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/calibration/transforms_format.hpp"
 #include "evaluation/dump/hdf5.hpp"
+#include "evaluation/files/partial_file.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
@@ -18,17 +18,11 @@ namespace {
 
 class Writer {
  public:
-  explicit Writer(const std::string& path) : path_(path), partial_(path + ".partial") {
+  explicit Writer(const std::string& path) : path_(path), partial_(path) {
     const hdf5::PropertyList creation = without_times(H5P_FILE_CREATE);
-    file_ = hdf5::File(H5Fcreate(partial_.c_str(), H5F_ACC_TRUNC, creation.get(), H5P_DEFAULT));
+    file_ = hdf5::File(H5Fcreate(partial_.path().c_str(), H5F_ACC_TRUNC, creation.get(), H5P_DEFAULT));
     if (!file_) throw Error(path + ": cannot be written; valid: a file in a folder that is writable");
-    pending_ = true;
-  }
-  ~Writer() {
-    if (!pending_) return;
-    file_.close();
-    std::error_code ignored;
-    std::filesystem::remove(partial_, ignored);
+    partial_.created();
   }
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
@@ -68,10 +62,7 @@ class Writer {
   }
   void finish() {
     check(H5Fflush(file_.get(), H5F_SCOPE_LOCAL) >= 0 && file_.close() >= 0);
-    std::error_code error;
-    std::filesystem::rename(partial_, path_, error);
-    if (error) throw Error(fmt::format("{}: cannot be written: {}", path_, error.message()));
-    pending_ = false;
+    partial_.publish();
   }
 
  private:
@@ -104,9 +95,8 @@ class Writer {
   }
 
   std::string path_;
-  std::string partial_;
-  hdf5::File file_;
-  bool pending_ = false;
+  PartialFile partial_;
+  hdf5::File file_;  // closed before the partial file is removed
 };
 
 template <typename T>

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "evaluation/dump/attributes.hpp"
+#include "evaluation/files/partial_file.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
@@ -43,15 +44,13 @@ struct TensorSink {
 
 struct DumpWriter::State {
   std::string path;
-  std::string partial_path;
+  std::optional<PartialFile> partial;  // outlives what is open in it
   DumpInfo info;
   ElementType type;
   hdf5::File file;
   std::map<std::int64_t, std::array<TensorSink, 3>> layers;  // key, value, query
   bool has_query_positions = false;
-  bool partial_exists = false;
 
-  ~State();
   void write_attribute(const char* name, const std::string& text);
   void write_attribute(const char* name, std::int64_t number) {
     write_attribute(name, H5T_STD_I64LE, H5T_NATIVE_INT64, &number);
@@ -68,14 +67,6 @@ struct DumpWriter::State {
   void write_vector(const std::string& vector_path, hid_t stored, hid_t in_memory, std::size_t length,
                     std::int64_t expected, const void* values);
 };
-
-DumpWriter::State::~State() {
-  if (!partial_exists) return;
-  layers.clear();
-  file.close();
-  std::error_code ignored;
-  std::filesystem::remove(partial_path, ignored);
-}
 
 void DumpWriter::State::write_attribute(const char* name, hid_t stored, hid_t in_memory, const void* value) {
   const hdf5::Dataspace scalar(H5Screate(H5S_SCALAR));
@@ -188,7 +179,7 @@ void DumpWriter::State::write_vector(const std::string& vector_path, hid_t store
 DumpWriter::DumpWriter(const std::string& path, const DumpInfo& info, ElementType type)
     : state_(std::make_unique<State>()) {
   state_->path = path;
-  state_->partial_path = path + ".partial";
+  state_->partial.emplace(path);
   state_->info = info;
   state_->type = type;
   std::vector<Problem> problems;
@@ -203,9 +194,9 @@ DumpWriter::DumpWriter(const std::string& path, const DumpInfo& info, ElementTyp
   stored_type(type);  // refuses a type that is only read
   const hdf5::PropertyList creation = without_times(H5P_FILE_CREATE);
   state_->file =
-      hdf5::File(H5Fcreate(state_->partial_path.c_str(), H5F_ACC_TRUNC, creation.get(), H5P_DEFAULT));
+      hdf5::File(H5Fcreate(state_->partial->path().c_str(), H5F_ACC_TRUNC, creation.get(), H5P_DEFAULT));
   if (!state_->file) throw Error(path + ": cannot be written; valid: a file in a folder that is writable");
-  state_->partial_exists = true;
+  state_->partial->created();
   state_->write_attributes();
   state_->create_group("/layers");
   for (const std::int64_t layer : info.layers) {
@@ -283,10 +274,7 @@ void DumpWriter::finish() {
     good = good && H5Fflush(state.file.get(), H5F_SCOPE_LOCAL) >= 0 && state.file.close() >= 0;
     check(good, state.path);
   }
-  std::error_code error;
-  std::filesystem::rename(state.partial_path, state.path, error);
-  if (error) throw Error(fmt::format("{}: cannot be written: {}", state.path, error.message()));
-  state.partial_exists = false;
+  state.partial->publish();
 }
 
 }  // namespace rotorquant::evaluation

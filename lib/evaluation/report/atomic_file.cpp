@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 
+#include "evaluation/files/partial_file.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
@@ -17,24 +17,6 @@ namespace {
 std::string last_reason() {
   return errno != 0 ? std::strerror(errno) : "unknown reason";
 }
-
-// Removes the partial file unless it became the real one.
-class PartialFile {
- public:
-  explicit PartialFile(const std::string& path) : path_(path + ".partial") {}
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-  ~PartialFile() {
-    if (created_) std::remove(path_.c_str());
-  }
-  const std::string& path() const { return path_; }
-  void created() { created_ = true; }
-  void renamed() { created_ = false; }
-
- private:
-  std::string path_;
-  bool created_ = false;
-};
 
 }  // namespace
 
@@ -61,10 +43,7 @@ void write_file_atomically(const std::string& path, const std::function<void(std
   stream.close();
   if (!stream) throw Error(fmt::format("cannot write '{}': {}", path, last_reason()));
   if (in_place) return;
-  if (std::rename(partial.path().c_str(), path.c_str()) != 0) {
-    throw Error(fmt::format("cannot write '{}': {}", path, last_reason()));
-  }
-  partial.renamed();
+  partial.publish();
 }
 
 void write_file_atomically(const std::string& path, const std::string& content) {
