@@ -18,6 +18,7 @@ struct TablesOptions {
   bool compare = false;
   std::vector<std::string> metrics;
   bool bold_best = false;
+  std::vector<double> sizes;
   std::string output = "-";
 };
 
@@ -29,6 +30,10 @@ void run_tables(const TablesOptions& options) {
       options.compare ? evaluation::TableLayout::compare : evaluation::table_layout(options.layout);
   table.metrics = options.metrics;
   table.bold_best = options.bold_best;
+  if (!options.sizes.empty() && table.layout != evaluation::TableLayout::equal_bits) {
+    throw UsageError("--at-bits goes with --layout equal-bits alone");
+  }
+  table.sizes = options.sizes;
   std::vector<evaluation::ReportFile> reports;
   for (const std::string& path : options.reports) reports.push_back(evaluation::read_report(path));
   const auto benchmarks = std::count_if(reports.begin(), reports.end(), evaluation::is_bench_report);
@@ -57,13 +62,22 @@ void add_tables_command(CLI::App& app, const Invocation&) {
   command->add_option("--format", options->format, "markdown, latex (booktabs), csv or text")
       ->capture_default_str();
   command
-      ->add_option(
-          "--layout", options->layout,
-          "rows: a line per quantizer and width; pivot: quantizers down, widths across, a table per metric")
+      ->add_option("--layout", options->layout,
+                   "rows: a line per quantizer and width; pivot: quantizers down, widths across, a table per "
+                   "metric; equal-bits: "
+                   "quantizers down, equal stored bits across; stored: what rows store, kind by kind; "
+                   "correlations: which metric "
+                   "predicts attention; compare: comparisons and verdicts")
       ->capture_default_str();
   command->add_flag("--compare", options->compare, "The comparisons and their verdicts instead");
   command->add_option("--metrics", options->metrics, "Metrics to show, such as attention/kl,output/nmse")
       ->delimiter(',');
+  command
+      ->add_option(
+          "--at-bits", options->sizes,
+          "Stored bits a value for the layout equal-bits, such as 2.5,3.5; by default the baseline's")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
   command->add_flag("--bold-best", options->bold_best,
                     "The best of each width in bold, where a ranking is possible");
   command->add_option("-o,--output", options->output, "Where to write; - for standard output")

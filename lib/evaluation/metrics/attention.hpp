@@ -41,15 +41,32 @@ struct HeadTensors {
 // query head.
 inline constexpr std::int64_t default_reference_bytes = std::int64_t{512} << 20;
 
+// Keys or values as queries meet them in a cache. Where the cache keeps its most recent tokens in 16 bits, a query that sees n tokens
+// meets tokens coded_end[n] .. n - 1 as `recent` has them, and those before as `coded` has them: the state of the cache when that
+// query is the newest.
+struct SeenTensor {
+  HostView<const float> coded;          // [T, d]
+  HostView<const float> recent;         // [T, d]; no rows: there is no window
+  std::vector<std::int64_t> coded_end;  // [T + 1]
+
+  bool has_window() const { return recent.rows > 0; }
+};
+
 // Scratch memory of one thread; reused from cell to cell, it stops growing at the largest head.
 struct AttentionWorkspace {
-  PanelMatrix keys;              // k̂^T [d, T]
-  PanelMatrix values;            // v̂ [T, d_v]
-  AlignedBuffer exact_products;  // [rows of a block, visible keys], where the reference does not keep them
-  AlignedBuffer probabilities;   // likewise
-  AlignedBuffer products;        // ⟨q,k̂⟩, then exp(ŝ - max ŝ)
-  AlignedBuffer inverse_sums;    // [rows of a block]
-  AlignedBuffer outputs;         // [rows of a block, padded d_v]
+  PanelMatrix keys;         // k̂^T [d, T]
+  PanelMatrix values;       // v̂ [T, d_v]
+  PanelMatrix recent_keys;  // both as the window holds them, where there is one
+  PanelMatrix recent_values;
+  AlignedBuffer recent_products;  // [rows of a block, visible keys]
+  AlignedBuffer recent_weights;   // likewise
+  AlignedBuffer coded_weights;    // likewise
+  AlignedBuffer recent_outputs;   // [rows of a block, padded d_v]
+  AlignedBuffer exact_products;   // [rows of a block, visible keys], where the reference does not keep them
+  AlignedBuffer probabilities;    // likewise
+  AlignedBuffer products;         // ⟨q,k̂⟩, then exp(ŝ - max ŝ)
+  AlignedBuffer inverse_sums;     // [rows of a block]
+  AlignedBuffer outputs;          // [rows of a block, padded d_v]
 };
 
 // Everything that the cells of one KV head share, whatever their quantizer and seed. Immutable once built, so
@@ -126,9 +143,14 @@ class AttentionReference {
   bool keeps_probabilities_ = false;
 };
 
-// The metrics of one cell in the order of metric_registry(). key_hat [T, d], value_hat [T, d_v]: what the
-// quantizers decode. Each workspace serves one thread at a time.
-std::vector<double> evaluate_cell(const AttentionReference& reference, HostView<const float> key_hat,
-                                  HostView<const float> value_hat, AttentionWorkspace& workspace);
+// The metrics of one cell in the order of metric_registry(). keys [T, d], values [T, d_v]: what a cache gives back; the error of
+// vectors is that of `coded`. Each workspace serves one thread at a time.
+std::vector<double> evaluate_cell(const AttentionReference& reference, const SeenTensor& keys,
+                                  const SeenTensor& values, AttentionWorkspace& workspace);
+// Without a window.
+inline std::vector<double> evaluate_cell(const AttentionReference& reference, HostView<const float> key_hat,
+                                         HostView<const float> value_hat, AttentionWorkspace& workspace) {
+  return evaluate_cell(reference, SeenTensor{key_hat, {}, {}}, SeenTensor{value_hat, {}, {}}, workspace);
+}
 
 }  // namespace rotorquant::evaluation

@@ -116,35 +116,84 @@ double output_error(const AttentionReference& reference, const AttentionReferenc
   return total;
 }
 
-CellSums attention_sums(const AttentionReference& reference, HostView<const float> key_hat,
-                        HostView<const float> value_hat, AttentionWorkspace& workspace) {
-  workspace.keys.assign_transposed(key_hat);
-  workspace.values.assign(value_hat);
-  const std::int64_t dim = key_hat.cols;
-  const std::int64_t value_dim = value_hat.cols;
+// ⟨q,k̂⟩ of a block [rows, stride], for keys that the window holds from the window's panels.
+void estimate_products(const AttentionReference& reference, const AttentionReference::Block& block,
+                       const SeenTensor& keys, AttentionWorkspace& workspace) {
+  const std::int64_t dim = keys.coded.cols;
+  workspace.products.reserve(block.rows * block.stride);
+  double* products = workspace.products.data();
+  panel_product(reference.queries(block), dim, block.rows, dim, workspace.keys, block.keys, products,
+                block.stride);
+  if (!keys.has_window()) return;
+  workspace.recent_products.reserve(block.rows * block.stride);
+  const double* recent = workspace.recent_products.data();
+  panel_product(reference.queries(block), dim, block.rows, dim, workspace.recent_keys, block.keys,
+                workspace.recent_products.data(), block.stride);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const std::int64_t visible = reference.row(block.begin + r).visible;
+    const std::int64_t begin = keys.coded_end[static_cast<std::size_t>(visible)];
+    std::copy(recent + r * block.stride + begin, recent + r * block.stride + visible,
+              products + r * block.stride + begin);
+  }
+}
+
+// weights [rows, stride] times v̂ -> workspace.outputs, for values that the window holds from the window's panels.
+void estimate_outputs(const AttentionReference& reference, const AttentionReference::Block& block,
+                      const SeenTensor& values, const double* weights, AttentionWorkspace& workspace) {
+  const std::int64_t value_dim = values.coded.cols;
+  const std::int64_t stride = workspace.values.padded_cols();
+  double* outputs = workspace.outputs.data();
+  if (!values.has_window()) {
+    panel_product(weights, block.stride, block.rows, block.keys, workspace.values, value_dim, outputs,
+                  stride);
+    return;
+  }
+  workspace.coded_weights.reserve(block.rows * block.stride);
+  workspace.recent_weights.reserve(block.rows * block.stride);
+  workspace.recent_outputs.reserve(block.rows * stride);
+  double* coded = workspace.coded_weights.data();
+  double* recent = workspace.recent_weights.data();
+  std::fill_n(coded, block.rows * block.stride, 0.0);
+  std::fill_n(recent, block.rows * block.stride, 0.0);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const std::int64_t visible = reference.row(block.begin + r).visible;
+    const std::int64_t begin = values.coded_end[static_cast<std::size_t>(visible)];
+    const double* row = weights + r * block.stride;
+    std::copy(row, row + begin, coded + r * block.stride);
+    std::copy(row + begin, row + visible, recent + r * block.stride + begin);
+  }
+  panel_product(coded, block.stride, block.rows, block.keys, workspace.values, value_dim, outputs, stride);
+  double* more = workspace.recent_outputs.data();
+  panel_product(recent, block.stride, block.rows, block.keys, workspace.recent_values, value_dim, more,
+                stride);
+  for (std::int64_t i = 0; i < block.rows * stride; ++i) outputs[i] += more[i];
+}
+
+CellSums attention_sums(const AttentionReference& reference, const SeenTensor& keys, const SeenTensor& values,
+                        AttentionWorkspace& workspace) {
+  workspace.keys.assign_transposed(keys.coded);
+  workspace.values.assign(values.coded);
+  if (keys.has_window()) workspace.recent_keys.assign_transposed(keys.recent);
+  if (values.has_window()) workspace.recent_values.assign(values.recent);
   const std::int64_t output_stride = workspace.values.padded_cols();
   CellSums sums;
   for (const AttentionReference::Block& block : reference.blocks()) {
     const AttentionReference::ExactRows exact = reference.exact_rows(block, workspace);
-    workspace.products.reserve(block.rows * block.stride);
     workspace.outputs.reserve(block.rows * output_stride);
     workspace.inverse_sums.reserve(block.rows);
-    double* products = workspace.products.data();
-    double* outputs = workspace.outputs.data();
+    const double* outputs = workspace.outputs.data();
     double* inverse_sums = workspace.inverse_sums.data();
 
-    panel_product(reference.queries(block), dim, block.rows, dim, workspace.keys, block.keys, products,
-                  block.stride);
+    estimate_products(reference, block, keys, workspace);
+    double* products = workspace.products.data();
     add_attention_rows(reference, block, exact, products, inverse_sums, sums);
 
-    const auto weighted_values = [&](const double* weights, const PanelMatrix& values) {
-      panel_product(weights, block.stride, block.rows, block.keys, values, value_dim, outputs, output_stride);
-    };
-    weighted_values(products, workspace.values);
+    estimate_outputs(reference, block, values, products, workspace);
     sums.output_error += output_error(reference, block, outputs, inverse_sums);
-    weighted_values(products, reference.values());
+    panel_product(products, block.stride, block.rows, block.keys, reference.values(), values.coded.cols,
+                  workspace.outputs.data(), output_stride);
     sums.output_error_keys += output_error(reference, block, outputs, inverse_sums);
-    weighted_values(exact.probabilities, workspace.values);
+    estimate_outputs(reference, block, values, exact.probabilities, workspace);
     sums.output_error_values += output_error(reference, block, outputs, nullptr);
   }
   return sums;
@@ -157,26 +206,36 @@ void check_shape(const char* what, HostView<const float> reconstructed, HostView
   }
 }
 
+void check_seen(const char* what, const SeenTensor& seen, HostView<const float> exact) {
+  check_shape(what, seen.coded, exact);
+  if (!seen.has_window()) return;
+  check_shape(what, seen.recent, exact);
+  if (static_cast<std::int64_t>(seen.coded_end.size()) != exact.rows + 1) {
+    throw Error(fmt::format("reconstructed {}: {} ends of the coded tokens; valid: {}", what,
+                            seen.coded_end.size(), exact.rows + 1));
+  }
+}
+
 }  // namespace
 
-std::vector<double> evaluate_cell(const AttentionReference& reference, HostView<const float> key_hat,
-                                  HostView<const float> value_hat, AttentionWorkspace& workspace) {
-  check_shape("keys", key_hat, reference.tensors().keys);
-  check_shape("values", value_hat, reference.tensors().values);
+std::vector<double> evaluate_cell(const AttentionReference& reference, const SeenTensor& seen_keys,
+                                  const SeenTensor& seen_values, AttentionWorkspace& workspace) {
+  check_seen("keys", seen_keys, reference.tensors().keys);
+  check_seen("values", seen_values, reference.tensors().values);
   std::vector<double> metrics(static_cast<std::size_t>(Metric::count), undefined);
   const auto set = [&](Metric metric, double value) { metrics[static_cast<std::size_t>(metric)] = value; };
 
-  const ReconstructionError keys = reconstruction_error(reference.tensors().keys, key_hat);
+  const ReconstructionError keys = reconstruction_error(reference.tensors().keys, seen_keys.coded);
   set(Metric::key_mse, keys.mse);
   set(Metric::key_nmse, keys.nmse);
   set(Metric::key_cosine, keys.cosine);
-  const ReconstructionError values = reconstruction_error(reference.tensors().values, value_hat);
+  const ReconstructionError values = reconstruction_error(reference.tensors().values, seen_values.coded);
   set(Metric::value_mse, values.mse);
   set(Metric::value_nmse, values.nmse);
   set(Metric::value_cosine, values.cosine);
   if (reference.num_rows() == 0) return metrics;
 
-  const CellSums sums = attention_sums(reference, key_hat, value_hat, workspace);
+  const CellSums sums = attention_sums(reference, seen_keys, seen_values, workspace);
   const AttentionReference::PairStatistics& truth = reference.pairs();
   const double rmse = std::sqrt(sums.pairs.squared_error / truth.count);
   set(Metric::ip_bias, sums.pairs.error / truth.count);

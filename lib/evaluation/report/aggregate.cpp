@@ -149,9 +149,16 @@ std::vector<Row> aggregate(const SweepResult& result) {
     row.dataset = first.dataset;
     row.setting = first.setting;
     row.bits_per_value = mean_bits_per_value(setting, dataset);
-    row.side_bits_per_value =
-        static_cast<double>(first.side_bits) /
-        static_cast<double>(dataset.num_tokens * (dataset.head_dim + dataset.value_dim));
+    BitsByField side;
+    for (std::size_t i = begin; i < end; ++i) {
+      for (const auto& [name, bits] : result.cells[i].side) add_bits(side, name, bits);
+    }
+    const double values = static_cast<double>(end - begin) *
+                          static_cast<double>(dataset.num_tokens * (dataset.head_dim + dataset.value_dim));
+    for (const auto& [name, bits] : side) {
+      row.side.emplace_back(name, static_cast<double>(bits) / values);
+      row.side_bits_per_value += row.side.back().second;
+    }
     const std::vector<MetricInfo>& registry = metric_registry();
     for (std::size_t metric = 0; metric < registry.size(); ++metric) {
       if (auto summary = summarize_metric(registry[metric], metric, cells)) row.metrics.push_back(*summary);

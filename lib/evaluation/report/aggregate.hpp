@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "evaluation/metrics/metric_registry.hpp"
@@ -35,11 +36,13 @@ struct MetricSummary {
 };
 
 struct Row {
-  std::int64_t dataset = 0;            // index into SweepResult::datasets
-  std::int64_t setting = 0;            // index into SweepResult::settings
-  double bits_per_value = 0.0;         // stored bits of a key and a value, over their coordinates
-  double side_bits_per_value = 0.0;    // sinks, shifts: stored once a sequence, over all its values
-  std::vector<MetricSummary> metrics;  // in registry order
+  std::int64_t dataset = 0;     // index into SweepResult::datasets
+  std::int64_t setting = 0;     // index into SweepResult::settings
+  double bits_per_value = 0.0;  // stored bits of a key and a value, over their coordinates
+  double side_bits_per_value =
+      0.0;  // sinks, shifts: stored once a sequence, over all its values; the sum of:
+  std::vector<std::pair<std::string, double>> side;  // by name
+  std::vector<MetricSummary> metrics;                // in registry order
   // time/encode and time/decode: seconds for all cells of one seed. throughput/*: keys and values per second.
   std::vector<MetricSummary> timings;
 };

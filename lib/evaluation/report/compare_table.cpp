@@ -54,6 +54,26 @@ TableCell percent_cell(double share) {
   return cell;
 }
 
+// Against the baseline's curve at the candidate's size; empty where both store the same or the curve does not reach.
+TableCell ratio_cell(const Json& at_equal_bits) {
+  TableCell cell;
+  if (at_equal_bits.is_null()) return cell;
+  cell.value = at_equal_bits.at("ratio").get<double>();
+  cell.text = choose_format({*cell.value}, NumberKind::magnitude).write(*cell.value);
+  return cell;
+}
+
+bool some_sizes_differ(const std::vector<ReportFile>& reports) {
+  for (const ReportFile& report : reports) {
+    const auto comparisons = report.json.find("comparisons");
+    if (comparisons == report.json.end()) continue;
+    for (const Json& comparison : *comparisons) {
+      if (!comparison.at("at_equal_bits").is_null()) return true;
+    }
+  }
+  return false;
+}
+
 // "no ranking (isotropic)" for the verdict no_ranking and its gate.
 std::string verdict_text(const Json& comparison) {
   std::string text = comparison.at("verdict").get<std::string>();
@@ -76,6 +96,7 @@ std::vector<TableCell> comparison_line(const ReportFile& report, std::size_t ind
           interval_cell(comparison, "difference", "difference_interval", NumberKind::near_zero),
           interval_cell(comparison, "ratio", "ratio_interval", NumberKind::magnitude),
           percent_cell(comparison.at("cell_win_rate").get<double>()),
+          ratio_cell(comparison.at("at_equal_bits")),
           text_cell(verdict_text(comparison)),
           text_of("sentence"),
           text_cell(report.path),
@@ -96,6 +117,8 @@ Document compare_document(const std::vector<ReportFile>& reports) {
                       column("difference", true),
                       column("ratio", true),
                       column("cells won (%)", true),
+                      column("ratio at equal stored bits", true,
+                             some_sizes_differ(reports) ? Shown::everywhere : Shown::csv_only),
                       column("verdict", false),
                       column("sentence", false, Shown::csv_only),
                       column("report", false, Shown::csv_only),

@@ -11,6 +11,7 @@
 #include "evaluation/report/aggregate.hpp"
 #include "evaluation/report/atomic_file.hpp"
 #include "evaluation/report/report_reader.hpp"
+#include "evaluation/statistics/rank_correlation.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
@@ -113,6 +114,8 @@ Json row_json(const Row& row, const SweepResult& result, const std::string& devi
   Json metrics = Json::object();
   for (const MetricSummary& summary : row.metrics) metrics[summary.tag] = summary_json(summary);
   for (const MetricSummary& summary : row.timings) metrics[summary.tag] = summary_json(summary);
+  Json side = Json::object();
+  for (const auto& [name, bits] : row.side) side[name] = bits;
   Json json{
       {"dataset", row.dataset},
       {"quantizer", setting.label},
@@ -122,6 +125,7 @@ Json row_json(const Row& row, const SweepResult& result, const std::string& devi
       {"device", device},
       {"bits_per_value", row.bits_per_value},
       {"side_bits_per_value", row.side_bits_per_value},
+      {"side", side},
       {"stored", {{"keys", stored_json(setting.key_size)}, {"values", stored_json(setting.value_size)}}},
       {"metrics", metrics}};
   if (setting.calibrated) {
@@ -141,6 +145,20 @@ Json cell_json(const Cell& cell, const Setting& setting) {
   return {{"dataset", cell.dataset}, {"quantizer", setting.label}, {"bits", setting.bits},
           {"seed", cell.seed},       {"layer", cell.layer},        {"head", cell.kv_head},
           {"metrics", metrics}};
+}
+
+Json correlations_json(const std::vector<RankCorrelation>& correlations) {
+  const auto number = [](const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); };
+  Json list = Json::array();
+  for (const RankCorrelation& found : correlations) {
+    list.push_back({{"dataset", found.dataset},
+                    {"metric", found.metric},
+                    {"target", found.target},
+                    {"overall", number(found.overall)},
+                    {"within", number(found.within)},
+                    {"rows", found.rows}});
+  }
+  return list;
 }
 
 bool is_time_field(std::string_view name) {
@@ -170,6 +188,7 @@ std::string dump(const Json& json, int indent) {
 
 nlohmann::ordered_json build_report(const RunInfo& run, const SweepResult& result, const Json& comparisons,
                                     const ReportOptions& options) {
+  const std::vector<Row> rows = aggregate(result);
   Json report;
   report["schema"] = report_schema;
   report["meta"] = provenance_json(run);
@@ -179,15 +198,15 @@ nlohmann::ordered_json build_report(const RunInfo& run, const SweepResult& resul
   report["datasets"] = Json::array();
   for (const DatasetSummary& dataset : result.datasets) report["datasets"].push_back(dataset_json(dataset));
   report["rows"] = Json::array();
-  for (const Row& row : aggregate(result)) {
-    report["rows"].push_back(row_json(row, result, run.device));
-  }
+  for (const Row& row : rows) report["rows"].push_back(row_json(row, result, run.device));
   if (options.cells) {
     report["cells"] = Json::array();
     for (const Cell& cell : result.cells)
       report["cells"].push_back(cell_json(cell, setting_of(result, cell.setting)));
   }
   if (!comparisons.empty()) report["comparisons"] = comparisons;
+  const Json correlations = correlations_json(rank_correlations(result, rows));
+  if (!correlations.empty()) report["correlations"] = correlations;
   report["skipped"] = Json::array();
   for (const Skipped& skipped : result.skipped) {
     report["skipped"].push_back({{"what", skipped.what}, {"why", skipped.why}});

@@ -1,7 +1,7 @@
 #pragma once
 // The JSON report of a sweep: schema "rotorquant-report/1", specified by configs/report.schema.json.
 //
-//   schema, meta, datasets, rows, [cells], [comparisons], skipped
+//   schema, meta, datasets, rows, [cells], [comparisons], [correlations], skipped
 //
 // Numbers are plain JSON numbers in full (round-trip) precision and the order of fields is fixed. Everything
 // that may differ between two runs of one experiment on one machine lies in the time fields: `meta.time`

@@ -10,14 +10,21 @@
 #include <utility>
 
 #include "evaluation/report/compare_table.hpp"
+#include "evaluation/report/correlation_table.hpp"
+#include "evaluation/report/stored_tables.hpp"
 #include "evaluation/report/table_rows.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, TableLayout>, 3> layouts{
-    {{"rows", TableLayout::rows}, {"pivot", TableLayout::pivot}, {"compare", TableLayout::compare}}};
+constexpr std::array<std::pair<std::string_view, TableLayout>, 6> layouts{
+    {{"rows", TableLayout::rows},
+     {"pivot", TableLayout::pivot},
+     {"compare", TableLayout::compare},
+     {"equal-bits", TableLayout::equal_bits},
+     {"stored", TableLayout::stored},
+     {"correlations", TableLayout::correlations}}};
 
 constexpr char worst_metric[] = "attention/kl";  // whose worst cell is shown; without it, the first metric's
 
@@ -276,6 +283,12 @@ Document build_tables(const std::vector<ReportFile>& reports, const TableOptions
         return pivot_document(reports, options);
       case TableLayout::compare:
         return compare_document(reports);
+      case TableLayout::equal_bits:
+        return equal_bits_document(reports, options);
+      case TableLayout::stored:
+        return stored_document(reports);
+      case TableLayout::correlations:
+        return correlation_document(reports);
     }
   } catch (const nlohmann::ordered_json::exception& error) {
     throw Error(fmt::format("{} do not follow the report schema: {}",

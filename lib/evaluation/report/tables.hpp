@@ -10,12 +10,15 @@
 namespace rotorquant::evaluation {
 
 enum class TableLayout {
-  rows,     // a line per quantizer and bit width, a column per metric; a table per dump
-  pivot,    // quantizers down, bit widths across; a table per dump and metric
-  compare,  // a line per comparison with its verdict
+  rows,          // a line per quantizer and bit width, a column per metric; a table per dump
+  pivot,         // quantizers down, bit widths across; a table per dump and metric
+  compare,       // a line per comparison with its verdict
+  equal_bits,    // quantizers down, equal stored bits across
+  stored,        // what rows store, kind by kind
+  correlations,  // which metric predicts attention
 };
 
-// "rows", "pivot" or "compare"; anything else is a UsageError.
+// "rows", "pivot", "compare", "equal-bits", "stored" or "correlations"; anything else is a UsageError.
 TableLayout table_layout(const std::string& name);
 
 struct TableOptions {
@@ -24,6 +27,8 @@ struct TableOptions {
   std::vector<std::string> metrics;
   // Print the best mean of each bit width in bold, unless a comparison says that it cannot be ranked.
   bool bold_best = false;
+  // Stored bits a value of the layout equal_bits; empty for those of the baseline's rows.
+  std::vector<double> sizes;
 };
 
 Document build_tables(const std::vector<ReportFile>& reports, const TableOptions& options);

@@ -137,12 +137,15 @@ StoredBits stored_bits(const Setting& setting, const DatasetSummary& dataset, co
 // Stored once a sequence, over all its values.
 double side_bits_per_value(const SweepResult& result, std::int64_t dataset, std::int64_t setting) {
   const DatasetSummary& data = result.datasets.at(static_cast<std::size_t>(dataset));
+  std::int64_t bits = 0, cells = 0;
   for (const Cell& cell : result.cells) {
     if (cell.dataset != dataset || cell.setting != setting) continue;
-    return static_cast<double>(cell.side_bits) /
-           static_cast<double>(data.num_tokens * (data.head_dim + data.value_dim));
+    bits += cell.side_bits();
+    ++cells;
   }
-  return 0.0;
+  if (cells == 0) return 0.0;
+  return static_cast<double>(bits) /
+         static_cast<double>(cells * data.num_tokens * (data.head_dim + data.value_dim));
 }
 
 bool fitted_on(const SweepResult& result, const DatasetSummary& dataset) {

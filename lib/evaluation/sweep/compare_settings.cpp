@@ -1,6 +1,12 @@
 #include "evaluation/sweep/compare_settings.hpp"
 
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "evaluation/report/aggregate.hpp"
 #include "evaluation/statistics/comparison.hpp"
+#include "evaluation/statistics/rate_curve.hpp"
 #include "evaluation/sweep/settings.hpp"
 
 namespace rotorquant::evaluation {
@@ -17,7 +23,17 @@ ordered_json optional_json(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-ordered_json to_json(const Comparison& comparison) {
+// Sizes nearer than this are taken as equal: side data of a sequence differ by less from method to method.
+constexpr double same_bits = 0.01;  // bits a value
+
+// A comparison of a candidate with the baseline's curve at the candidate's own size.
+struct EqualBits {
+  double bits_per_value;  // stored, side data included
+  double baseline_mean;   // interpolated
+  double ratio;
+};
+
+ordered_json to_json(const Comparison& comparison, const std::optional<EqualBits>& equal) {
   ordered_json out;
   out["dataset"] = comparison.dataset;
   out["candidate"] = comparison.candidate;
@@ -45,10 +61,57 @@ ordered_json to_json(const Comparison& comparison) {
   out["baseline_bits_per_value"] = comparison.baseline_bits_per_value;
   out["candidate_side_bits_per_value"] = comparison.candidate_side_bits_per_value;
   out["baseline_side_bits_per_value"] = comparison.baseline_side_bits_per_value;
+  if (equal) {
+    out["at_equal_bits"] = {{"bits_per_value", equal->bits_per_value},
+                            {"baseline_mean", equal->baseline_mean},
+                            {"ratio", equal->ratio}};
+  } else {
+    out["at_equal_bits"] = nullptr;
+  }
   out["verdict"] = verdict_name(comparison.verdict);
   out["gate"] = comparison.gate;
-  out["sentence"] = comparison.sentence;
+  out["sentence"] = equal ? fmt::format(
+                                "{}; at equal stored bits, {:.4g} a value with side data, its {} is {:.3g}x "
+                                "that of {} between its widths",
+                                comparison.sentence, equal->bits_per_value, comparison.metric, equal->ratio,
+                                comparison.baseline)
+                          : comparison.sentence;
   return out;
+}
+
+// Everything stored for a value of this setting.
+double stored_bits(const std::vector<Row>& rows, std::int64_t dataset, std::int64_t setting) {
+  for (const Row& row : rows) {
+    if (row.dataset == dataset && row.setting == setting) return row.bits_per_value + row.side_bits_per_value;
+  }
+  return 0.0;
+}
+
+// What the baseline loses by one metric at every width of its own.
+std::vector<RatePoint> baseline_curve(const SweepResult& result, const std::vector<Row>& rows,
+                                      std::int64_t dataset, const std::string& baseline,
+                                      const std::string& metric) {
+  std::vector<RatePoint> points;
+  for (const Row& row : rows) {
+    if (row.dataset != dataset) continue;
+    if (result.settings[static_cast<std::size_t>(row.setting)].label != baseline) continue;
+    for (const MetricSummary& summary : row.metrics) {
+      if (summary.tag == metric)
+        points.push_back({row.bits_per_value + row.side_bits_per_value, summary.mean});
+    }
+  }
+  return points;
+}
+
+// Only where sizes differ: at equal ones the comparison itself says it.
+std::optional<EqualBits> at_equal_bits(const Comparison& comparison, const SweepResult& result,
+                                       const std::vector<Row>& rows, const ComparisonRequest& request) {
+  const double bits = stored_bits(rows, request.dataset, request.candidate);
+  if (std::abs(bits - stored_bits(rows, request.dataset, request.baseline)) < same_bits) return std::nullopt;
+  const std::optional<double> baseline =
+      loss_at(baseline_curve(result, rows, request.dataset, comparison.baseline, comparison.metric), bits);
+  if (!baseline || !(*baseline > 0.0)) return std::nullopt;
+  return EqualBits{bits, *baseline, comparison.candidate_mean / *baseline};
 }
 
 }  // namespace
@@ -61,6 +124,8 @@ const std::vector<std::string>& verdict_metrics() {
 
 nlohmann::ordered_json compare_settings(const SweepResult& result, const std::string& baseline) {
   ordered_json comparisons = ordered_json::array();
+  if (baseline.empty()) return comparisons;
+  const std::vector<Row> rows = aggregate(result);
   for (std::size_t dataset = 0; dataset < result.datasets.size(); ++dataset) {
     for (std::size_t b = 0; b < result.settings.size(); ++b) {
       if (result.settings[b].label != baseline) continue;
@@ -71,7 +136,7 @@ nlohmann::ordered_json compare_settings(const SweepResult& result, const std::st
                                           static_cast<std::int64_t>(b), metric,
                                           differ_in_rotation_alone(result.settings[c], result.settings[b])};
           if (const std::optional<Comparison> comparison = compare(result, request)) {
-            comparisons.push_back(to_json(*comparison));
+            comparisons.push_back(to_json(*comparison, at_equal_bits(*comparison, result, rows, request)));
           }
         }
       }

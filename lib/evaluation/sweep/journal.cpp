@@ -22,13 +22,13 @@ json number_or_null(double value) {
   return std::isnan(value) ? json(nullptr) : json(value);
 }
 
-// [dataset, setting, seed, layer, kv_head, [metrics], side bits, encode seconds, decode seconds]; JSON has no NaN, so
+// [dataset, setting, seed, layer, kv_head, [metrics], [[side data, bits]...], encode seconds, decode seconds]; JSON has no NaN, so
 // null stands for it.
 std::string to_line(const Cell& cell) {
   json metrics = json::array();
   for (const double value : cell.metrics) metrics.push_back(number_or_null(value));
-  return json::array({cell.dataset, cell.setting, cell.seed, cell.layer, cell.kv_head, metrics,
-                      cell.side_bits, cell.encode_seconds, cell.decode_seconds})
+  return json::array({cell.dataset, cell.setting, cell.seed, cell.layer, cell.kv_head, metrics, cell.side,
+                      cell.encode_seconds, cell.decode_seconds})
       .dump();
 }
 
@@ -43,7 +43,7 @@ Cell from_line(const std::string& line) {
   for (const json& value : fields.at(5)) {
     cell.metrics.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
   }
-  cell.side_bits = fields.at(6);
+  cell.side = fields.at(6).get<BitsByField>();
   cell.encode_seconds = fields.at(7);
   cell.decode_seconds = fields.at(8);
   return cell;

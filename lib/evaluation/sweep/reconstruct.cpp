@@ -8,6 +8,7 @@
 #include "evaluation/sweep/settings.hpp"
 #include "rotorquant/cache/key_sequence.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/half.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -18,7 +19,42 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Everything stored beyond `base`'s bits for each token: `coder`, which may have more bits, coded the sequence.
+BitsByField side_bits(const KeySequence& sequence, const KeyMethod& coder, const KeyMethod& base) {
+  const auto bits_of_tokens = [](const KeyMethod& method, std::int64_t tokens) {
+    return 8 * method.layout().bytes_per_vector() * tokens / method.tokens_per_code();
+  };
+  BitsByField side;
+  const auto add = [&](const std::string& name, std::int64_t bits) {
+    if (bits != 0) add_bits(side, name, bits);
+  };
+  const std::int64_t sinks = sequence.sink_bits() / (16 * sequence.dim());
+  const std::int64_t recent = sequence.window_bits() / (16 * sequence.dim());
+  const std::int64_t coded = sequence.size() - sinks - recent;
+  add("sinks", sequence.sink_bits() - bits_of_tokens(base, sinks));
+  add("window", sequence.window_bits() - bits_of_tokens(base, recent));
+  add("edge layers", bits_of_tokens(coder, coded) - bits_of_tokens(base, coded));
+  for (const SideField& field : sequence.side()) add(field.name, field.bits);
+  return side;
+}
+
 }  // namespace
+
+void add_bits(BitsByField& fields, const std::string& name, std::int64_t bits) {
+  for (auto& [known, known_bits] : fields) {
+    if (known != name) continue;
+    known_bits += bits;
+    return;
+  }
+  fields.emplace_back(name, bits);
+}
+
+SeenTensor seen_tensor(const Reconstruction& reconstruction, std::int64_t dim) {
+  const auto view = [&](const std::vector<float>& x) {
+    return HostView<const float>{x.data(), static_cast<std::int64_t>(x.size()) / dim, dim};
+  };
+  return {view(reconstruction.data), view(reconstruction.recent), reconstruction.coded_end};
+}
 
 Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer, std::int64_t kv_head,
                                   HostView<const float> x, std::span<const std::int64_t> positions,
@@ -26,15 +62,18 @@ Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer
   Reconstruction out;
   out.data.resize(static_cast<std::size_t>(x.size()));
   const std::shared_ptr<const KeyMethod> coder = method.at(layer, kv_head);
-  KeySequence sequence(coder, method.sinks(), coder->before_rope() ? rope : nullptr);
+  KeySequence sequence(coder, method.sixteen_bits(), coder->before_rope() ? rope : nullptr);
   const Clock::time_point start = Clock::now();
   sequence.append({}, x, positions);
   out.encode_seconds = seconds_since(start);
   const Clock::time_point encoded = Clock::now();
   sequence.decode({}, {out.data.data(), x.rows, x.cols});
   out.decode_seconds = seconds_since(encoded);
-  out.side_bits = sequence.code_bits() + sequence.sink_bits() + sequence.side_bits() -
-                  8 * coder->layout().bytes_per_vector() * x.rows;
+  if (method.sixteen_bits().window > 0) {
+    for (std::int64_t i = 0; i < x.size(); ++i) out.recent.push_back(half_to_float(float_to_half(x.data[i])));
+    for (std::int64_t n = 0; n <= x.rows; ++n) out.coded_end.push_back(sequence.coded_end(n));
+  }
+  out.side = side_bits(sequence, *coder, method.method() != nullptr ? *method.method() : *coder);
   return out;
 }
 
@@ -51,7 +90,8 @@ void write_reconstruction(const Dump& dump, const ReconstructRequest& request, c
   if (!request.values.empty()) sweep.values = {request.values};
   sweep.bits = {request.bits};
   sweep.sinks = request.sinks;
-  SettingContext setting_context{info.head_dim, info.value_dim, Space::cpu, nullptr, request.transforms};
+  SettingContext setting_context{info.head_dim, info.value_dim,     Space::cpu,
+                                 nullptr,       request.transforms, info.num_layers};
   if (!request.transforms.empty()) {
     setting_context.transforms = std::make_shared<TransformSet>(read_transforms(request.transforms));
   }

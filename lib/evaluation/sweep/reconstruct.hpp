@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "evaluation/dump/dump.hpp"
+#include "evaluation/metrics/attention.hpp"
 #include "evaluation/sweep/tensor_method.hpp"
 #include "rotorquant/cache/rope.hpp"
 #include "rotorquant/core/parallel.hpp"
@@ -15,11 +16,16 @@
 namespace rotorquant::evaluation {
 
 struct Reconstruction {
-  std::vector<float> data;     // [T, dim]
-  std::int64_t side_bits = 0;  // stored beyond the layout's bits of every vector
+  std::vector<float> data;    // [T, dim] as the cache holds it after the last token
+  std::vector<float> recent;  // [T, dim] as the cache's window holds each token; empty without a window
+  std::vector<std::int64_t> coded_end;  // [T + 1], see SeenTensor; empty without a window
+  BitsByField side;  // stored beyond the bits of every vector that the method's size states
   double encode_seconds = 0.0;
   double decode_seconds = 0.0;
 };
+
+// What queries see of it.
+SeenTensor seen_tensor(const Reconstruction& reconstruction, std::int64_t dim);
 
 // Codes one tensor x [T, dim] of one head as a cache would and reads it back from what is stored. rope: null unless calibrated
 // keys need it.

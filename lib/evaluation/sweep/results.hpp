@@ -12,9 +12,11 @@
 
 namespace rotorquant::evaluation {
 
-// Stored bits per vector by kind ("index", "norm", "sign", ...; see rotorquant::field_kind_name), in layout
-// order.
+// Stored bits by name: of a vector by kind ("index", "norm", "sign", ...; see rotorquant::field_kind_name) in layout order, or of a
+// sequence's side data ("sinks", "window", "centre", ...) in the order in which they were met.
 using BitsByField = std::vector<std::pair<std::string, std::int64_t>>;
+// Adds to the entry of this name, which is made where there is none.
+void add_bits(BitsByField& fields, const std::string& name, std::int64_t bits);
 
 struct StoredSize {
   BitsByField fields;
@@ -26,9 +28,10 @@ struct StoredSize {
 struct Setting {
   std::string
       label;  // as the user wrote it: "turboquant:rotation=hadamard", or "keys | values" where these differ
-  std::string keys;         // specification of the key quantizer
-  std::string values;       // and of the value quantizer
-  int bits = 0;             // 1..8
+  std::string keys;    // specification of the key quantizer
+  std::string values;  // and of the value quantizer
+  int bits =
+      0;  // the width that varies: of keys, or of values where that of keys is fixed; 16 for 16-bit formats
   std::int64_t sinks = 0;   // of tensors whose specification does not say
   bool calibrated = false;  // codes keys by fitted transforms
   StoredSize key_size;
@@ -64,9 +67,15 @@ struct Cell {
   std::int64_t layer = 0;  // the model's own layer index
   std::int64_t kv_head = 0;
   std::vector<double> metrics;  // [metric_registry().size()], NaN where not available
-  std::int64_t side_bits = 0;   // stored beyond the codes' bits_per_vector: sinks, shifts; keys and values
+  BitsByField side;             // stored beyond the codes' bits_per_vector: sinks, shifts; keys and values
   double encode_seconds = 0.0;  // keys and values
   double decode_seconds = 0.0;
+
+  std::int64_t side_bits() const {
+    std::int64_t bits = 0;
+    for (const auto& [name, field_bits] : side) bits += field_bits;
+    return bits;
+  }
 };
 
 struct Skipped {

@@ -60,17 +60,12 @@ std::vector<Pairing> pairings(const SweepRequest& request) {
   return pairs;
 }
 
-// Why this tensor cannot have its width, or "".
-std::string width_refusal(const TensorSpec& spec) {
-  const int least = least_bits(spec);
-  return spec.bits < least ? fmt::format("{} needs at least {} bits", spec.quantizer.name, least) : "";
-}
-
 // Why this method has no code for `space`, or nothing.
 std::optional<std::string> missing_code(const TensorMethod& method, Space space) {
   if (method.quantizer() != nullptr) return method.quantizer()->unsupported_on(space);
   if (space == Space::cpu) return std::nullopt;
-  return "no CUDA kernels for calibrated keys";
+  return method.calibrated() ? "no CUDA kernels for calibrated keys"
+                             : "no CUDA kernels for codes that differ by layer, channel or sequence";
 }
 
 // Work on transforms, with the file they are from named in its errors.
@@ -84,8 +79,8 @@ auto naming_transforms(const SettingContext& context, const Work& work) {
 }
 
 StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
-  if (const Quantizer* quantizer = method.quantizer())
-    return stored_size(quantizer->layout(), quantizer->stored_floats());
+  if (const KeyMethod* known = method.method())
+    return stored_size(known->layout(), method.model_floats(), known->tokens_per_code());
   // Calibrated layouts are the same at every head.
   const HeadFit& first = context.transforms->heads.front();
   const std::shared_ptr<const KeyMethod> keys =
@@ -113,6 +108,13 @@ std::pair<bool, std::map<std::string, std::string>> codec_of(const std::string& 
     parameters.erase(key);
   }
   if (spec.calibrated()) parameters.emplace("calibrated", "yes");
+  // What is no rotation and codebook is a codec of its own.
+  if (!spec.calibrated()) {
+    const std::vector<ParameterInfo>& accepted = find_quantizer(spec.quantizer.name).parameters;
+    const bool family = std::any_of(accepted.begin(), accepted.end(),
+                                    [](const ParameterInfo& info) { return info.key == "codebook"; });
+    if (!family) parameters.emplace("name", spec.quantizer.name);
+  }
   return {spec.calibrated() || find_quantizer(spec.quantizer.name).value_name == spec.quantizer.name,
           parameters};
 }
@@ -139,7 +141,7 @@ SettingList expand_settings(const SweepRequest& request, const SettingContext& c
       setting.label = pair.label;
       setting.keys = pair.keys;
       setting.values = pair.values;
-      setting.bits = keys.bits;
+      setting.bits = fixes_width(QuantizerSpec::parse(pair.keys)) ? values.bits : keys.bits;
       setting.sinks = request.sinks;
       setting.calibrated = keys.calibrated() || values.calibrated();
       const std::string what = fmt::format("{} at {} bits", pair.label, setting.bits);
@@ -189,11 +191,17 @@ std::shared_ptr<const Rope> rope_for_calibrated(const Setting& setting, const Se
   return rope;
 }
 
+bool has_edge_layers(const Setting& setting) {
+  return parse_tensor_spec(setting.keys, setting.bits, setting.sinks).edge_layers > 0 ||
+         parse_tensor_spec(setting.values, setting.bits, setting.sinks).edge_layers > 0;
+}
+
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context) {
-  return {TensorMethod(parse_tensor_spec(setting.keys, setting.bits, setting.sinks), seed, context.head_dim,
-                       context.transforms),
+  return {TensorMethod(parse_tensor_spec(setting.keys, setting.bits, setting.sinks),
+                       {seed, context.head_dim, context.transforms, TensorRole::keys, context.num_layers}),
           TensorMethod(parse_tensor_spec(setting.values, setting.bits, setting.sinks),
-                       seed + value_seed_offset, context.value_dim, context.transforms)};
+                       {seed + value_seed_offset, context.value_dim, context.transforms, TensorRole::values,
+                        context.num_layers})};
 }
 
 bool differ_in_rotation_alone(const Setting& a, const Setting& b) {

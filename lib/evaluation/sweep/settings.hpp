@@ -20,6 +20,7 @@ struct SettingContext {
   Space space = Space::cpu;
   std::shared_ptr<const TransformSet> transforms;  // null without
   std::string transforms_path;                     // the file they are from, for errors
+  std::int64_t num_layers = 0;                     // of the model
 };
 
 // The methods of one setting and seed: seed s for keys, s + 100 for values.
@@ -47,6 +48,9 @@ SettingList expand_settings(const SweepRequest& request, const SettingContext& c
 std::shared_ptr<const Rope> rope_for_calibrated(const Setting& setting, const SettingContext& context,
                                                 const Dump& dump, const std::vector<std::int64_t>& layers,
                                                 const std::vector<std::int64_t>& heads);
+
+// Whether keys or values have a width of their own in the model's first and last layers.
+bool has_edge_layers(const Setting& setting);
 
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context);
 

@@ -130,11 +130,13 @@ class Sweep {
     for (const std::int64_t seed : request.seeds) result_.seeds.push_back(static_cast<std::uint64_t>(seed));
     load_transforms();
     const DumpInfo& info = dumps.front().info();
-    setting_context_ = {info.head_dim, info.value_dim, execution.space, transforms_, request.transforms};
+    setting_context_ = {info.head_dim, info.value_dim,     execution.space,
+                        transforms_,   request.transforms, info.num_layers};
     SettingList list = expand_settings(request, setting_context_);
     result_.settings = std::move(list.settings);
     result_.skipped = std::move(list.skipped);
     check_calibration();
+    check_layers(dumps);
     for (const DumpPlan& plan : plans_) describe(plan);
     build_all_methods();
   }
@@ -176,6 +178,19 @@ class Sweep {
           "{}: head_dim {} and value_dim {} differ from {} and {} of {}; valid: dumps of equal dims in one "
           "sweep",
           dump.path(), info.head_dim, info.value_dim, first.head_dim, first.value_dim, dumps.front().path()));
+    }
+  }
+
+  // Which layers are at the edge depends on the model.
+  void check_layers(const std::vector<Dump>& dumps) const {
+    for (const Setting& setting : result_.settings) {
+      for (const Dump& dump : dumps) {
+        const std::int64_t first = dumps.front().info().num_layers;
+        if (!has_edge_layers(setting) || dump.info().num_layers == first) continue;
+        throw Error(fmt::format(
+            "{}: its model has {} layers and that of {} has {}; valid with edge_layers: equal numbers",
+            dump.path(), dump.info().num_layers, dumps.front().path(), first));
+      }
     }
   }
 
@@ -296,9 +311,10 @@ class Sweep {
       const Reconstruction values =
           reconstruct_tensor(pair.values, cell.layer, cell.kv_head, tensors.values, positions, nullptr);
       thread_local AttentionWorkspace workspace;
-      cell.metrics = evaluate_cell(reference, {keys.data.data(), tensors.keys.rows, tensors.keys.cols},
-                                   {values.data.data(), tensors.values.rows, tensors.values.cols}, workspace);
-      cell.side_bits = keys.side_bits + values.side_bits;
+      cell.metrics = evaluate_cell(reference, seen_tensor(keys, tensors.keys.cols),
+                                   seen_tensor(values, tensors.values.cols), workspace);
+      cell.side = keys.side;
+      for (const auto& [name, bits] : values.side) add_bits(cell.side, name, bits);
       cell.encode_seconds = keys.encode_seconds + values.encode_seconds;
       cell.decode_seconds = keys.decode_seconds + values.decode_seconds;
     } catch (const Error& error) {

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "evaluation/sweep/ranges.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/quantizers/kivi_codec.hpp"
 #include "rotorquant/quantizers/registry.hpp"
 
 namespace rotorquant::evaluation {
@@ -15,8 +17,17 @@ namespace {
 
 constexpr char width_key[] = "bits";
 constexpr char sinks_key[] = "sinks";
+constexpr char window_key[] = "window";
 constexpr char center_key[] = "center";
-constexpr std::int64_t most_sinks = 1 << 20;
+constexpr char outliers_key[] = "outliers";
+constexpr char edge_layers_key[] = "edge_layers";
+constexpr char edge_bits_key[] = "edge_bits";
+constexpr std::int64_t most_tokens = 1 << 20;
+constexpr std::int64_t most_channels = 1 << 16;
+constexpr std::int64_t most_layers = 1 << 10;
+// KIVI's residual length.
+constexpr std::int64_t kivi_window = 128;
+constexpr char e4m3_name[] = "fp8-e4m3";
 
 // Moves the parameters of the sequence out of a specification.
 QuantizerSpec take_sequence_parameters(QuantizerSpec& spec) {
@@ -40,6 +51,13 @@ std::int64_t single_number(const std::string& text, const std::string& what, std
   return numbers.front();
 }
 
+// The width of a format that has no other.
+std::optional<int> only_width_of(const std::string& name) {
+  if (name == calibrated_name) return std::nullopt;
+  const QuantizerInfo& info = find_quantizer(name);
+  return info.min_bits == info.max_bits ? std::optional(info.min_bits) : std::nullopt;
+}
+
 Centering centering_of(const std::string& name) {
   if (name == "online") return Centering::online;
   return name == "channel-mean" ? Centering::channel_mean : Centering::none;
@@ -51,9 +69,14 @@ const std::vector<ParameterInfo>& sequence_parameters() {
   static const std::vector<ParameterInfo> parameters = {
       {width_key, "an integer from 1 to 8", "the sweep's", "width of this quantizer alone"},
       {sinks_key, "a whole number", "0, or --sinks", "first tokens of the sequence kept in 16 bits, charged"},
+      {window_key, "a whole number", "0; 128 for kivi", "most recent tokens kept in 16 bits, charged"},
       {center_key, "none|online|channel-mean", "none",
        "subtract the mean of tokens 4..127, or of all, kept in 16 bits and charged; softmax over keys does "
        "not see it"},
+      {outliers_key, "a whole number below the head dimension", "0",
+       "channels of greatest energy at one bit more, as codes of their own; which ones is stored, charged"},
+      {edge_layers_key, "a whole number", "0", "first and last layers of the model that have edge_bits"},
+      {edge_bits_key, "an integer from 1 to 8", "none", "width in these layers; the difference is charged"},
   };
   return parameters;
 }
@@ -77,13 +100,28 @@ TensorSpec parse_tensor_spec(const std::string& text, int default_bits, std::int
   const QuantizerSpec sequence = take_sequence_parameters(spec.quantizer);
   const auto given = [&](const char* key) { return sequence.parameters.find(key); };
   const std::string what = fmt::format("quantizer '{}': ", sequence.name);
-  spec.bits = default_bits;
-  spec.sinks = default_sinks;
-  if (const auto bits = given(width_key); bits != sequence.parameters.end()) {
-    spec.bits = static_cast<int>(single_number(bits->second, what + width_key, min_bits, max_bits));
+  const auto number = [&](const char* key, std::int64_t low, std::int64_t high, std::int64_t otherwise) {
+    const auto found = given(key);
+    return found == sequence.parameters.end() ? otherwise
+                                              : single_number(found->second, what + key, low, high);
+  };
+  const std::optional<int> only_width = only_width_of(sequence.name);
+  spec.bits = static_cast<int>(number(width_key, min_bits, max_bits, only_width.value_or(default_bits)));
+  if (only_width && spec.bits != *only_width) {
+    throw UsageError(fmt::format("{}{} = {}; valid: {}", what, width_key, spec.bits, *only_width));
   }
-  if (const auto sinks = given(sinks_key); sinks != sequence.parameters.end()) {
-    spec.sinks = single_number(sinks->second, what + sinks_key, 0, most_sinks);
+  spec.sixteen_bits.sinks = number(sinks_key, 0, most_tokens, default_sinks);
+  spec.sixteen_bits.window = number(window_key, 0, most_tokens, sequence.name == kivi_name ? kivi_window : 0);
+  spec.outliers = number(outliers_key, 0, most_channels, 0);
+  spec.edge_layers = number(edge_layers_key, 0, most_layers, 0);
+  spec.edge_bits = static_cast<int>(number(edge_bits_key, min_bits, max_bits, 0));
+  if ((spec.edge_layers > 0) != (spec.edge_bits > 0)) {
+    throw UsageError(
+        fmt::format("{}one of {} and {} is given; valid: both", what, edge_layers_key, edge_bits_key));
+  }
+  if (only_width && (spec.outliers > 0 || spec.edge_bits > 0)) {
+    throw UsageError(
+        fmt::format("{}it has one width; valid: without {} and {}", what, outliers_key, edge_bits_key));
   }
   if (given(center_key) != sequence.parameters.end()) {
     const ParameterReader reader(sequence, sequence_parameters());
@@ -93,11 +131,14 @@ TensorSpec parse_tensor_spec(const std::string& text, int default_bits, std::int
     throw UsageError(
         fmt::format("{}center has no meaning; its centroids and online shift centre the keys", what));
   }
+  if (spec.calibrated() && spec.outliers > 0) {
+    throw UsageError(fmt::format("{}{} has no meaning; its widths are fitted", what, outliers_key));
+  }
   return spec;
 }
 
 bool fixes_width(const QuantizerSpec& spec) {
-  return spec.parameters.contains(width_key);
+  return spec.parameters.contains(width_key) || only_width_of(spec.name).has_value();
 }
 
 QuantizerSpec values_of(const QuantizerSpec& keys) {
@@ -107,23 +148,30 @@ QuantizerSpec values_of(const QuantizerSpec& keys) {
   QuantizerSpec values = plain.name == calibrated_name
                              ? QuantizerSpec{"rotorquant", {{"rotation", "cascade"}, {"scale", "mse"}}}
                              : value_spec(plain);
-  for (const char* key : {width_key, sinks_key}) {
-    const auto given = sequence.parameters.find(key);
-    if (given != sequence.parameters.end()) values.parameters.insert(*given);
+  // All but the centre: softmax does not see that of keys, while outputs would see that of values.
+  for (const auto& [key, value] : sequence.parameters) {
+    if (key != center_key) values.parameters.emplace(key, value);
   }
   return values;
 }
 
-int least_bits(const TensorSpec& spec) {
-  return spec.calibrated() ? min_bits : find_quantizer(spec.quantizer.name).min_bits;
+std::string width_refusal(const TensorSpec& spec) {
+  if (spec.calibrated()) return "";
+  const QuantizerInfo& info = find_quantizer(spec.quantizer.name);
+  const int most = spec.outliers > 0 ? spec.bits + 1 : spec.bits;
+  if (spec.bits < info.min_bits) return fmt::format("{} needs at least {} bits", info.name, info.min_bits);
+  if (most > info.max_bits) return fmt::format("{} has at most {} bits", info.name, info.max_bits);
+  return "";
 }
 
-TensorMethod::TensorMethod(const TensorSpec& spec, std::uint64_t seed, std::int64_t dim,
-                           std::shared_ptr<const TransformSet> transforms)
-    : sinks_(spec.sinks), bits_(spec.bits) {
+TensorMethod::TensorMethod(const TensorSpec& spec, const TensorContext& context)
+    : spec_(spec), num_layers_(context.num_layers) {
   if (!spec.calibrated()) {
-    quantizer_ = make_quantizer(spec.quantizer, {spec.bits, seed, dim});
-    method_ = std::make_shared<CenteredKeys>(quantizer_, spec.centering);
+    method_ = build_method(spec.bits, context);
+    if (spec.edge_bits > 0) {
+      edge_method_ = build_method(spec.edge_bits, context);
+      quantizer_ = nullptr;
+    }
     return;
   }
   const ParameterReader reader(spec.quantizer, calibrated_parameters());
@@ -138,22 +186,78 @@ TensorMethod::TensorMethod(const TensorSpec& spec, std::uint64_t seed, std::int6
   const std::string adapt = reader.choice("adapt");
   adaptation_.shift = adapt != "none";
   adaptation_.scales = adapt == "shift+scales";
-  if (transforms == nullptr) {
+  if (context.transforms == nullptr) {
     throw UsageError(
         fmt::format("quantizer '{}': no transforms given; valid: with --transforms FILE, as 'rotorquant "
                     "calibrate' writes",
                     calibrated_name));
   }
-  transforms_ = std::move(transforms);
+  transforms_ = context.transforms;
+}
+
+std::shared_ptr<const KeyMethod> TensorMethod::build_method(int bits, const TensorContext& context) {
+  const auto method = std::make_shared<CenteredKeys>(build_fit(bits, context), spec_.centering);
+  // The window must fit the codes: known before any work is done.
+  KeySequence(method, spec_.sixteen_bits);
+  return method;
+}
+
+std::shared_ptr<const SequenceFit> TensorMethod::build_fit(int bits, const TensorContext& context) {
+  const QuantizerSpec& spec = spec_.quantizer;
+  const std::vector<ParameterInfo>& accepted = find_quantizer(spec.name).parameters;
+  const auto make = [&](int width, std::int64_t dim) {
+    std::shared_ptr<const Quantizer> quantizer = make_quantizer(spec, {width, context.seed, dim});
+    model_floats_ += quantizer->stored_floats();
+    return quantizer;
+  };
+  if (spec.name == kivi_name) {
+    const ParameterReader reader(spec, accepted);
+    const std::string axis = reader.choice("axis");
+    if (axis == "channel" || (axis == "auto" && context.role == TensorRole::keys)) {
+      if (spec_.outliers > 0)
+        throw UsageError(
+            fmt::format("quantizer '{}': outliers has no meaning with groups of one channel", spec.name));
+      const std::int64_t group = kivi_group(reader);
+      return std::make_shared<FixedFit>(
+          std::make_shared<KiviCodec>(KiviAxis::channel, context.dim, group, bits), group);
+    }
+  }
+  if (spec.name == e4m3_name && ParameterReader(spec, accepted).choice("scale") == "head") {
+    return std::make_shared<HeadScaledE4m3>(context.dim);
+  }
+  if (spec_.outliers > 0) {
+    if (spec_.outliers >= context.dim) {
+      throw UsageError(fmt::format("quantizer '{}': outliers = {}; valid: 0 to {}", spec.name, spec_.outliers,
+                                   context.dim - 1));
+    }
+    return std::make_shared<OutlierChannels>(make(bits + 1, spec_.outliers),
+                                             make(bits, context.dim - spec_.outliers));
+  }
+  quantizer_ = make(bits, context.dim);
+  return std::make_shared<FixedFit>(quantizer_);
+}
+
+bool TensorMethod::at_edge(std::int64_t layer) const {
+  return layer < spec_.edge_layers || layer >= num_layers_ - spec_.edge_layers;
 }
 
 std::shared_ptr<const KeyMethod> TensorMethod::at(std::int64_t layer, std::int64_t kv_head) const {
-  if (method_ != nullptr) return method_;
-  return std::make_shared<CalibratedKeys>(transforms_->find(layer, kv_head, bits_).parameters, adaptation_,
-                                          search_, code_);
+  const bool edge = spec_.edge_bits > 0 && at_edge(layer);
+  if (method_ != nullptr) return edge ? edge_method_ : method_;
+  return std::make_shared<CalibratedKeys>(
+      transforms_->find(layer, kv_head, edge ? spec_.edge_bits : spec_.bits).parameters, adaptation_, search_,
+      code_);
 }
 
-StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats) {
+StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats, std::int64_t tokens_per_code) {
+  const auto share = [&](std::int64_t bits) {
+    if (bits % tokens_per_code != 0) {
+      throw Error(fmt::format(
+          "codes of {} tokens store {} bits of one kind, {} a token; valid: a whole number", tokens_per_code,
+          bits, static_cast<double>(bits) / static_cast<double>(tokens_per_code)));
+    }
+    return bits / tokens_per_code;
+  };
   StoredSize size;
   for (const CodeArray& array : layout.arrays) {
     for (const CodeField& field : array.fields) {
@@ -161,13 +265,13 @@ StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats) {
       const auto known = std::find_if(size.fields.begin(), size.fields.end(),
                                       [&](const auto& f) { return f.first == name; });
       if (known == size.fields.end()) {
-        size.fields.emplace_back(name, field.bits);
+        size.fields.emplace_back(name, share(field.bits));
       } else {
-        known->second += field.bits;
+        known->second += share(field.bits);
       }
     }
   }
-  size.bits_per_vector = 8 * layout.bytes_per_vector();
+  size.bits_per_vector = share(8 * layout.bytes_per_vector());
   size.bits_per_value = layout.bits_per_value();
   size.model_floats = model_floats;
   return size;

@@ -4,7 +4,10 @@
 // Beside the parameters of its quantizer, a specification may hold those of the sequence:
 //   bits=N     its own width, in place of the sweep's
 //   sinks=N    the first N tokens of the sequence in 16 bits
+//   window=N   the most recent N tokens in 16 bits; queries see them so (cache/key_sequence.hpp)
 //   center=none|online|channel-mean   a vector, stored in 16 bits, that is subtracted before coding (cache/key_method.hpp)
+//   outliers=N the N channels of greatest energy at one bit more, coded apart from the others (cache/sequence_fit.hpp)
+//   edge_layers=N, edge_bits=B   B bits in the model's first N and last N layers
 // `rotorquant-calibrated` stands for keys coded by transforms that `rotorquant calibrate` fitted.
 #include <cstdint>
 #include <memory>
@@ -14,6 +17,7 @@
 #include "evaluation/calibration/fit.hpp"
 #include "evaluation/sweep/results.hpp"
 #include "rotorquant/cache/key_method.hpp"
+#include "rotorquant/cache/key_sequence.hpp"
 #include "rotorquant/quantizers/spec.hpp"
 
 namespace rotorquant::evaluation {
@@ -27,8 +31,11 @@ const std::vector<ParameterInfo>& calibrated_parameters();
 struct TensorSpec {
   QuantizerSpec quantizer;  // without the parameters of the sequence
   int bits = 0;
-  std::int64_t sinks = 0;
+  SixteenBitTokens sixteen_bits;
   Centering centering = Centering::none;
+  std::int64_t outliers = 0;
+  std::int64_t edge_layers = 0;
+  int edge_bits = 0;
 
   bool calibrated() const { return quantizer.name == calibrated_name; }
 };
@@ -36,40 +43,63 @@ struct TensorSpec {
 // Errors: UsageError for what is malformed; the quantizer's own parameters are checked when it is built.
 TensorSpec parse_tensor_spec(const std::string& text, int default_bits, std::int64_t default_sinks);
 
-// Whether the text fixes its own width.
+// Whether the text fixes its own width, or its quantizer has one width alone.
 bool fixes_width(const QuantizerSpec& spec);
 
 // The specification of values that goes with one of keys named alone.
 QuantizerSpec values_of(const QuantizerSpec& keys);
 
-// Fewest bits that this quantizer can have.
-int least_bits(const TensorSpec& spec);
+// Why this specification cannot have its width, or "".
+std::string width_refusal(const TensorSpec& spec);
+
+// KIVI codes keys and values differently.
+enum class TensorRole { keys, values };
+
+// What one tensor's method is made for.
+struct TensorContext {
+  std::uint64_t seed = 0;
+  std::int64_t dim = 0;
+  std::shared_ptr<const TransformSet> transforms;  // needed by calibrated keys alone
+  TensorRole role = TensorRole::keys;
+  std::int64_t num_layers = 0;  // of the model; needed where edge layers have a width of their own
+};
 
 // The method of one tensor with one seed. Immutable; shared by threads.
 class TensorMethod {
  public:
-  // transforms: needed by calibrated keys alone.
-  TensorMethod(const TensorSpec& spec, std::uint64_t seed, std::int64_t dim,
-               std::shared_ptr<const TransformSet> transforms);
+  TensorMethod(const TensorSpec& spec, const TensorContext& context);
 
-  // Calibrated methods differ by head, all others are the same everywhere. Errors: no transform of this layer, head or width.
+  // Methods differ by head where they are calibrated, and by layer where edge layers have more bits. Errors: no transform of this
+  // layer, head or width.
   std::shared_ptr<const KeyMethod> at(std::int64_t layer, std::int64_t kv_head) const;
-  std::int64_t sinks() const { return sinks_; }
-  // Of the quantizer of vectors; null when calibrated.
+  SixteenBitTokens sixteen_bits() const { return spec_.sixteen_bits; }
+  bool calibrated() const { return spec_.calibrated(); }
+  // The method of layers that are not at the edge; null when calibrated.
+  const KeyMethod* method() const { return method_.get(); }
+  // The quantizer of vectors where it is the same for all layers, channels and sequences; otherwise null.
   const Quantizer* quantizer() const { return quantizer_.get(); }
+  // Numbers kept once per model, unless calibrated.
+  std::int64_t model_floats() const { return model_floats_; }
 
  private:
-  std::int64_t sinks_;
-  int bits_;
+  std::shared_ptr<const KeyMethod> build_method(int bits, const TensorContext& context);
+  std::shared_ptr<const SequenceFit> build_fit(int bits, const TensorContext& context);
+  bool at_edge(std::int64_t layer) const;
+
+  TensorSpec spec_;
+  std::int64_t num_layers_;
   CalibratedSearch search_;
   CalibratedCode code_;
   AdaptationOptions adaptation_;
+  std::shared_ptr<const KeyMethod> method_;
+  std::shared_ptr<const KeyMethod> edge_method_;
   std::shared_ptr<const Quantizer> quantizer_;
-  std::shared_ptr<const KeyMethod> method_;  // of quantizer_
+  std::int64_t model_floats_ = 0;
   std::shared_ptr<const TransformSet> transforms_;
 };
 
-// Bits a vector by field, and numbers kept once per model.
-StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats);
+// Bits a vector by field, and numbers kept once per model. A code of several tokens is shared out among them; an Error where that
+// leaves a rest.
+StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats, std::int64_t tokens_per_code = 1);
 
 }  // namespace rotorquant::evaluation

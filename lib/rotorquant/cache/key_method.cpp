@@ -33,11 +33,17 @@ std::vector<float> stored_mean(HostView<const float> keys, std::int64_t first, s
 }  // namespace
 
 SequenceQuantizer CenteredKeys::open(HostView<const float> keys, std::int64_t sinks) const {
-  SequenceQuantizer result{quantizer_, {}, {}};
-  if (centering_ == Centering::none) return result;
-  result.centre = centering_ == Centering::online
-                      ? stored_mean(keys, adaptation_first_token, std::min(keys.rows, adaptation_last_token))
-                      : stored_mean(keys, sinks, keys.rows);
+  const HostView<const float> coded = keys.row_range(sinks, keys.rows - sinks);
+  if (centering_ == Centering::none) return fit_->fit(coded);
+  const std::vector<float> centre =
+      centering_ == Centering::online
+          ? stored_mean(keys, adaptation_first_token, std::min(keys.rows, adaptation_last_token))
+          : stored_mean(keys, sinks, keys.rows);
+  std::vector<float> centred(coded.data, coded.data + coded.size());
+  for (std::int64_t i = 0; i < coded.size(); ++i)
+    centred[static_cast<std::size_t>(i)] -= centre[static_cast<std::size_t>(i % dim())];
+  SequenceQuantizer result = fit_->fit({centred.data(), coded.rows, coded.cols});
+  result.centre = centre;
   result.side.push_back({"centre", 16 * dim()});
   return result;
 }

@@ -6,31 +6,21 @@
 #include <string>
 #include <vector>
 
+#include "rotorquant/cache/sequence_fit.hpp"
 #include "rotorquant/quantizers/calibrated.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
 
 namespace rotorquant {
 
-// Something stored once for each head and sequence.
-struct SideField {
-  std::string name;
-  std::int64_t bits;
-};
-
-// A quantizer fitted to one sequence: keys less `centre` (empty: nothing) are coded.
-struct SequenceQuantizer {
-  std::shared_ptr<const Quantizer> quantizer;
-  std::vector<float> centre;  // [dim], as stored
-  std::vector<SideField> side;
-};
-
 class KeyMethod {
  public:
   virtual ~KeyMethod() = default;
 
-  // Bits of every vector, the same for all sequences.
+  // Bits of one code, the same for all sequences.
   virtual const CodeLayout& layout() const = 0;
-  std::int64_t dim() const { return layout().dim; }
+  // Consecutive tokens that one code is of: 1, but for codes whose scales tokens share.
+  virtual std::int64_t tokens_per_code() const { return 1; }
+  std::int64_t dim() const { return layout().dim / tokens_per_code(); }
   // Whether keys are coded as they were before RoPE.
   virtual bool before_rope() const = 0;
   // keys [n, dim]: the first keys of the sequence from its token 0, sinks included, all that are known when
@@ -46,18 +36,21 @@ enum class Centering {
   channel_mean,  // the mean of all keys that are not sinks
 };
 
-// Any quantizer of vectors, with centering.
+// Any quantizer of vectors or fit of one, with centering.
 class CenteredKeys final : public KeyMethod {
  public:
+  CenteredKeys(std::shared_ptr<const SequenceFit> fit, Centering centering)
+      : fit_(std::move(fit)), centering_(centering) {}
   CenteredKeys(std::shared_ptr<const Quantizer> quantizer, Centering centering)
-      : quantizer_(std::move(quantizer)), centering_(centering) {}
+      : CenteredKeys(std::make_shared<FixedFit>(std::move(quantizer)), centering) {}
 
-  const CodeLayout& layout() const override { return quantizer_->layout(); }
+  const CodeLayout& layout() const override { return fit_->layout(); }
+  std::int64_t tokens_per_code() const override { return fit_->tokens_per_code(); }
   bool before_rope() const override { return false; }
   SequenceQuantizer open(HostView<const float> keys, std::int64_t sinks) const override;
 
  private:
-  std::shared_ptr<const Quantizer> quantizer_;
+  std::shared_ptr<const SequenceFit> fit_;
   Centering centering_;
 };
 

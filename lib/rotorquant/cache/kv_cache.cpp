@@ -31,7 +31,7 @@ void softmax(float* row, std::int64_t count, float scale) {
 }
 
 std::int64_t bits_of(const KeySequence& sequence) {
-  return sequence.code_bits() + sequence.sink_bits() + sequence.side_bits();
+  return sequence.code_bits() + sequence.sink_bits() + sequence.window_bits() + sequence.side_bits();
 }
 
 KeySequence plain_sequence(std::shared_ptr<const Quantizer> quantizer) {
@@ -61,16 +61,12 @@ void KVCache::append(const Context& context, HostView<const float> keys, HostVie
     throw Error("KV cache: " + std::to_string(keys.rows) + " keys and " + std::to_string(values.rows) +
                 " values; valid: as many of each");
   }
-  const std::int64_t before = size();
   std::vector<std::int64_t> positions(static_cast<std::size_t>(keys.rows));
-  std::iota(positions.begin(), positions.end(), before);
-  keys_.append(context, keys, positions);
-  try {
-    values_.append(context, values, positions);
-  } catch (...) {
-    keys_.truncate(before);
-    throw;
-  }
+  std::iota(positions.begin(), positions.end(), size());
+  KeySequence::Addition more_keys = keys_.prepare(context, keys, positions);
+  KeySequence::Addition more_values = values_.prepare(context, values, positions);
+  keys_.commit(std::move(more_keys));
+  values_.commit(std::move(more_values));
 }
 
 void KVCache::attention_scores(const Context& context, HostView<const float> queries,

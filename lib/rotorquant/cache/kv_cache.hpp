@@ -15,11 +15,11 @@ class KVCache {
  public:
   // Every token by a quantizer of vectors.
   KVCache(std::shared_ptr<const Quantizer> keys, std::shared_ptr<const Quantizer> values);
-  // Empty sequences that say how tokens are coded: sinks, centering, calibrated keys.
+  // Empty sequences that say how tokens are coded: sinks, a recent window, centering, calibrated keys.
   KVCache(KeySequence keys, KeySequence values);
 
   std::int64_t size() const { return keys_.size(); }
-  // Bytes of everything stored, as counted from the buffers: codes, sinks, side data of the sequence.
+  // Bytes of everything stored, as counted from the buffers: codes, tokens in 16 bits, side data of the sequences.
   std::int64_t bytes() const;
 
   // keys [n, head_dim] after RoPE, values [n, value_dim]: n more tokens, at positions size(), size() + 1, ... Where side data are

@@ -5,7 +5,8 @@
 namespace rotorquant {
 
 CodeBuffer::CodeBuffer(const CodeLayout& layout) {
-  if (layout.arrays.size() > max_code_arrays) throw Error("code layout: more than " + std::to_string(max_code_arrays) + " arrays");
+  if (layout.arrays.size() > max_code_arrays)
+    throw Error("code layout: more than " + std::to_string(max_code_arrays) + " arrays");
   for (const CodeArray& array : layout.arrays) strides_.push_back(array.bytes_per_vector());
   storage_.resize(strides_.size());
 }
@@ -29,12 +30,6 @@ void CodeBuffer::append(const CodeBuffer& other) {
     storage_[a].insert(storage_[a].end(), other.storage_[a].begin(), other.storage_[a].end());
   }
   count_ += other.count_;
-}
-
-void CodeBuffer::truncate(std::int64_t count) {
-  count_ = count;
-  for (std::size_t a = 0; a < storage_.size(); ++a)
-    storage_[a].resize(static_cast<std::size_t>(count_ * strides_[a]));
 }
 
 Codes<Space::cpu> CodeBuffer::range(std::int64_t begin, std::int64_t count) {

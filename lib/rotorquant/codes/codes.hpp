@@ -43,8 +43,6 @@ class CodeBuffer {
   Codes<Space::cpu> append(std::int64_t count);
   // Appends copies of the codes of a buffer of the same layout.
   void append(const CodeBuffer& other);
-  // Keeps the first `count` vectors.
-  void truncate(std::int64_t count);
   Codes<Space::cpu> view() { return range(0, count_); }
   ConstCodes<Space::cpu> view() const;
 

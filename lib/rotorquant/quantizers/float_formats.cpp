@@ -60,15 +60,22 @@ QuantizerInfo identity16_quantizer() {
 }
 
 QuantizerInfo e4m3_quantizer() {
-  QuantizerInfo info{"fp8-e4m3",
-                     "8-bit floating point, each coordinate by itself",
-                     "OCP OFP8 specification 1.0",
-                     {},
-                     "fp8-e4m3",
-                     8,
-                     [](const ParameterReader&, const BuildRequest& request) {
-                       return std::make_shared<E4m3Codec>(request.dim);
-                     }};
+  QuantizerInfo info{
+      "fp8-e4m3",
+      "8-bit floating point, each coordinate by itself",
+      "OCP OFP8 specification 1.0",
+      {{"scale", "none|head", "none",
+        "head: the greatest magnitude of a head's first keys becomes the greatest value of the format"}},
+      "fp8-e4m3",
+      8,
+      [](const ParameterReader& parameters, const BuildRequest& request) {
+        if (parameters.choice("scale") == "head") {
+          throw UsageError(
+              "quantizer 'fp8-e4m3': scale = 'head' is measured on a sequence; valid for single vectors: "
+              "none");
+        }
+        return std::make_shared<E4m3Codec>(request.dim);
+      }};
   info.max_bits = info.min_bits;
   return info;
 }

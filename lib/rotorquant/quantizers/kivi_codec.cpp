@@ -101,10 +101,17 @@ QuantizerInfo kivi_quantizer() {
       "keys per channel over groups of tokens, values per token over groups of channels; asymmetric, 16-bit "
       "scale and zero",
       "Liu et al., KIVI, arXiv 2402.02750",
-      {{"group", "an integer from 1 to 1024", "32", "values that share a scale and a zero point"}},
+      {{"group", "an integer from 1 to 1024", "32", "values that share a scale and a zero point"},
+       {"axis", "auto|token|channel", "auto",
+        "groups along a token's channels or along a channel's tokens; auto: channel for keys, token for "
+        "values"}},
       kivi_name,
       1,
       [](const ParameterReader& parameters, const BuildRequest& request) {
+        if (parameters.choice("axis") == "channel") {
+          throw UsageError(
+              "quantizer 'kivi': axis = 'channel' codes blocks of tokens; valid for single vectors: token");
+        }
         return std::make_shared<KiviCodec>(KiviAxis::token, request.dim, kivi_group(parameters),
                                            request.bits);
       }};

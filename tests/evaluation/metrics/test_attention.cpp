@@ -302,5 +302,63 @@ TEST(Attention, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(evaluate_cell(reference, head.key_estimate(), head.key_estimate(), workspace), Error);
 }
 
+// With a window, every query by itself meets the cache as it is when that query is the newest: the metrics of all are the means of
+// those of each, against keys and values merged by hand.
+TEST(Window, EveryQuerySeesTheCacheOfItsOwnTime) {
+  constexpr std::int64_t tokens = 41;
+  const HeadShape shape{.tokens = tokens, .dim = 7, .value_dim = 5, .query_heads = 2, .queries = tokens};
+  const RandomHead head(shape, 23, 0.5);
+  SeenTensor keys{head.key_estimate(), head.tensors.keys, {}};
+  SeenTensor values{head.value_estimate(), head.tensors.values, {}};
+  for (std::int64_t n = 0; n <= tokens; ++n) {
+    keys.coded_end.push_back(n / 8 * 8);  // in blocks
+    values.coded_end.push_back(std::max<std::int64_t>(0, n - 6));
+  }
+  AttentionWorkspace workspace;
+  const std::vector<double> measured =
+      evaluate_cell(AttentionReference(head.tensors), keys, values, workspace);
+
+  const auto merged = [](const SeenTensor& seen, std::int64_t visible) {
+    std::vector<float> out(seen.coded.data, seen.coded.data + seen.coded.size());
+    const std::int64_t begin = seen.coded_end[static_cast<std::size_t>(visible)];
+    std::copy(seen.recent.row(begin), seen.recent.row(visible), out.begin() + begin * seen.coded.cols);
+    return out;
+  };
+  std::vector<double> expected(metric_registry().size(), 0.0);
+  double energy = 0.0;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    HeadTensors one = head.tensors;
+    for (HostView<const float>& queries : one.queries) queries = queries.row_range(t, 1);
+    one.query_positions = {t};
+    const AttentionReference reference(one);
+    const std::vector<float> key_hat = merged(keys, t + 1), value_hat = merged(values, t + 1);
+    const std::vector<double> metrics =
+        evaluate_cell(reference, HostView<const float>{key_hat.data(), tokens, shape.dim},
+                      HostView<const float>{value_hat.data(), tokens, shape.value_dim}, workspace);
+    for (const Metric m : {Metric::attention_kl, Metric::attention_top1, Metric::attention_top8})
+      expected[static_cast<std::size_t>(m)] += metric(metrics, m) / tokens;
+    for (const Metric m :
+         {Metric::output_nmse, Metric::output_nmse_keys_only, Metric::output_nmse_values_only})
+      expected[static_cast<std::size_t>(m)] += metric(metrics, m) * reference.output_energy();
+    energy += reference.output_energy();
+  }
+  for (const Metric m : {Metric::output_nmse, Metric::output_nmse_keys_only, Metric::output_nmse_values_only})
+    expected[static_cast<std::size_t>(m)] /= energy;
+  for (const Metric m :
+       {Metric::attention_kl, Metric::attention_top1, Metric::attention_top8, Metric::output_nmse,
+        Metric::output_nmse_keys_only, Metric::output_nmse_values_only}) {
+    const double value = expected[static_cast<std::size_t>(m)];
+    EXPECT_NEAR(metric(measured, m), value, relative_tolerance * value + absolute_tolerance)
+        << metric_registry()[static_cast<std::size_t>(m)].tag;
+  }
+  // The window is worth something, and the error of vectors is that of the codes.
+  const std::vector<double> without =
+      evaluate_cell(AttentionReference(head.tensors), head.key_estimate(), head.value_estimate(), workspace);
+  EXPECT_LT(metric(measured, Metric::attention_kl), 0.9 * metric(without, Metric::attention_kl));
+  EXPECT_EQ(metric(measured, Metric::key_nmse), metric(without, Metric::key_nmse));
+  keys.coded_end.pop_back();
+  EXPECT_THROW(evaluate_cell(AttentionReference(head.tensors), keys, values, workspace), Error);
+}
+
 }  // namespace
 }  // namespace rotorquant::evaluation

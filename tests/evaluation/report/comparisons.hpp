@@ -25,6 +25,7 @@ inline nlohmann::ordered_json sample_comparison(const std::string& metric, const
           {"num_seeds", 2},
           {"candidate_bits_per_value", 3.375},
           {"baseline_bits_per_value", 3.25},
+          {"at_equal_bits", nullptr},
           {"verdict", verdict},
           {"gate", gate},
           {"sentence", metric + ": turboquant is better."}};

@@ -43,7 +43,7 @@ TEST(Report, FieldsComeInAFixedOrder) {
                                       "flags", "isa", "cpu", "gpu", "seeds", "metrics", "time"}));
   EXPECT_EQ(names_of(report["rows"][0]),
             (std::vector<std::string>{"dataset", "quantizer", "keys", "values", "bits", "device",
-                                      "bits_per_value", "side_bits_per_value", "stored", "metrics"}));
+                                      "bits_per_value", "side_bits_per_value", "side", "stored", "metrics"}));
   EXPECT_EQ(report["schema"], "rotorquant-report/1");
 }
 

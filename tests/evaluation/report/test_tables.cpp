@@ -240,7 +240,7 @@ Source: runs/report.json (rotorquant-report/1, rotorquant 1.2.3, git 89abcdef012
   const std::string csv = rendered({compared_report("baseline_better", "")}, options, TableFormat::csv);
   EXPECT_TRUE(has(csv, "difference,difference low,difference high,ratio,"));
   EXPECT_TRUE(has(csv,
-                  ",key/nmse,0.1375,0.125,0.15,2,25,baseline better,key/nmse: turboquant is "
+                  ",key/nmse,0.1375,0.125,0.15,2,25,,baseline better,key/nmse: turboquant is "
                   "better.,runs/report.json,0\n"));
   EXPECT_EQ(failure([&] { build_tables({sample_report()}, options); }),
             "report 'runs/report.json' has no comparisons; 'rotorquant compare', or 'sweep --baseline NAME', "
@@ -275,7 +275,7 @@ TEST(Tables, WrongRequestsSayWhatWouldBeValid) {
   EXPECT_EQ(failure([] { table_format("latx"); }),
             "unknown table format 'latx'; expected latex, markdown, csv, text; did you mean 'latex'?");
   EXPECT_EQ(failure([] { table_layout("pivto"); }),
-            "unknown table layout 'pivto'; expected rows, pivot, compare; did you mean 'pivot'?");
+            "unknown table layout 'pivto'; expected rows, pivot, compare, equal-bits, stored, correlations; did you mean 'pivot'?");
 }
 
 TEST(Tables, AReportAgainstItsSchemaIsNamed) {

@@ -27,7 +27,7 @@ Cell cell_of(std::int64_t head) {
   cell.layer = 29;
   cell.kv_head = head;
   cell.metrics = {1.0 / 3.0, std::numeric_limits<double>::quiet_NaN(), -0.0, 5e-324, 1.7976931348623157e308};
-  cell.side_bits = 4096;
+  cell.side = {{"sinks", 4096}, {"edge layers", -64}};
   cell.encode_seconds = 0.1;
   cell.decode_seconds = 1e-9;
   return cell;
@@ -44,7 +44,8 @@ void expect_equal(const Cell& a, const Cell& b) {
     EXPECT_TRUE(a.metrics[i] == b.metrics[i] || (std::isnan(a.metrics[i]) && std::isnan(b.metrics[i]))) << i;
     EXPECT_EQ(std::signbit(a.metrics[i]), std::signbit(b.metrics[i])) << i;
   }
-  EXPECT_EQ(a.side_bits, b.side_bits);
+  EXPECT_EQ(a.side, b.side);
+  EXPECT_EQ(a.side_bits(), 4032);
   EXPECT_EQ(a.encode_seconds, b.encode_seconds);
   EXPECT_EQ(a.decode_seconds, b.decode_seconds);
 }

@@ -81,7 +81,51 @@ TEST(Settings, BothWidthsFixedIsOneSetting) {
   request.values = {"turboquant:bits=2"};
   EXPECT_EQ(expand_settings(request, context).settings.size(), 1U);
   request.values = {"turboquant"};  // the sweep's widths are the values'
-  EXPECT_THROW(expand_settings(request, context), UsageError);
+  EXPECT_EQ(described(expand_settings(request, context)),
+            (Texts{"turboquant:bits=4 | turboquant @ 2: turboquant:bits=4 / turboquant",
+                   "turboquant:bits=4 | turboquant @ 3: turboquant:bits=4 / turboquant"}));
+}
+
+TEST(Settings, AFormatOfOneWidthIsOneSettingOfThatWidth) {
+  EXPECT_EQ(described(expand_settings(request_of({"q4_0", "identity16"}), context)),
+            (Texts{"q4_0 @ 4: q4_0 / q4_0", "identity16 @ 16: identity16 / identity16"}));
+  SweepRequest request;
+  request.bits = {2};
+  request.keys = {"q8_0"};
+  request.values = {"q4_0"};
+  const Setting setting = expand_settings(request, context).settings.front();
+  EXPECT_EQ(setting.key_size.bits_per_value, 8.5);
+  EXPECT_EQ(setting.value_size.bits_per_value, 4.5);
+  expect_contains(usage_message([] { expand_settings(request_of({"q4_0:bits=3"}), context); }),
+                  "quantizer 'q4_0': bits = 3; valid: 4");
+}
+
+TEST(Settings, KiviCodesKeysByChannelAndValuesByToken) {
+  const Setting setting = setting_of("kivi:group=16", {64, 32, Space::cpu, nullptr, ""});
+  const auto bits_of = [](const StoredSize& size, const std::string& name) {
+    for (const auto& [field, bits] : size.fields) {
+      if (field == name) return bits;
+    }
+    return std::int64_t{0};
+  };
+  // A key's share of the 64 scales that 16 tokens have together; a value has two groups of its own.
+  EXPECT_EQ(bits_of(setting.key_size, "scale"), 64 * 16 / 16);
+  EXPECT_EQ(bits_of(setting.value_size, "scale"), 2 * 16);
+  EXPECT_EQ(setting.key_size.bits_per_value, 3.0 + 32.0 / 16.0);
+  EXPECT_EQ(setting.value_size.bits_per_value, 3.0 + 32.0 / 16.0);
+  expect_contains(usage_message([] { setting_of("kivi:window=48"); }),
+                  "window = 48; valid: multiples of the 32");
+}
+
+TEST(Settings, OutlierChannelsHaveABitMoreAndANormOfTheirOwn) {
+  const Setting setting = setting_of("turboquant:outliers=16");
+  EXPECT_EQ(setting.key_size.bits_per_vector, 16 * 4 + 48 * 3 + 2 * 16);
+  EXPECT_FALSE(setting.isotropic_nmse.has_value());
+  expect_contains(usage_message([] { setting_of("turboquant:outliers=64"); }),
+                  "outliers = 64; valid: 0 to 63");
+  const SettingList list = expand_settings(request_of({"turboquant:outliers=8"}, {7, 8}), context);
+  ASSERT_EQ(list.skipped.size(), 1U);
+  EXPECT_EQ(list.skipped[0].why, "turboquant has at most 8 bits");
 }
 
 TEST(Settings, ListsThatDoNotPairUp) {

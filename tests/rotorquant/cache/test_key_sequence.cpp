@@ -13,6 +13,7 @@
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
+#include "rotorquant/quantizers/kivi_codec.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
 #include "rotorquant/rotations/dense.hpp"
 
@@ -215,6 +216,98 @@ TEST(KeySequence, RefusesInOneLineAndStaysAsItWas) {
   bad[2 * dim] = 1e5F;  // a sink beyond fp16
   EXPECT_THROW(fresh.append(one_thread, {bad.data(), tokens, dim}, f.positions), Error);
   EXPECT_EQ(fresh.size(), 0);
+}
+
+// How a method's tokens are coded and kept when they come in these parts.
+KeySequence in_parts(const std::shared_ptr<const KeyMethod>& method, SixteenBitTokens sixteen_bits,
+                     const Fixture& f, const std::vector<std::int64_t>& parts) {
+  KeySequence sequence(method, sixteen_bits, some_rope());
+  std::int64_t first = 0;
+  for (const std::int64_t count : parts) {
+    sequence.append(
+        one_thread, f.view().row_range(first, count),
+        std::span(f.positions).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
+    first += count;
+  }
+  return sequence;
+}
+
+std::shared_ptr<const KeyMethod> blocks_of(std::int64_t group) {
+  const auto codec = std::make_shared<KiviCodec>(KiviAxis::channel, dim, group, 3);
+  return std::make_shared<CenteredKeys>(std::make_shared<FixedFit>(codec, group), Centering::none);
+}
+
+TEST(KeySequence, KeepsTheMostRecentTokensInSixteenBits) {
+  const Fixture f;
+  for (const bool calibrated : {false, true}) {
+    std::shared_ptr<const KeyMethod> method = std::make_shared<CalibratedKeys>(f.parameters);
+    if (!calibrated) method = std::make_shared<CenteredKeys>(dense_codec(3), Centering::online);
+    const KeySequence sequence = in_parts(method, {4, 30}, f, {tokens});
+    EXPECT_EQ(sequence.window_bits(), 30 * dim * 16);
+    EXPECT_EQ(sequence.code_bits(), (tokens - 34) * (3 * dim + 16));
+    EXPECT_EQ(sequence.coded_end(tokens), tokens - 30);
+    EXPECT_EQ(sequence.coded_end(20), 4);
+    EXPECT_EQ(sequence.coded_end(3), 3);
+    const std::vector<float> decoded = decode(sequence);
+    std::int64_t exact = 0;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      bool same = true;
+      for (std::int64_t c = 0; c < dim; ++c) {
+        const auto i = static_cast<std::size_t>(t * dim + c);
+        same = same && decoded[i] == half_to_float(float_to_half(f.keys[i]));
+      }
+      EXPECT_EQ(same, t < 4 || t >= tokens - 30) << t;
+      exact += same ? 1 : 0;
+    }
+    EXPECT_EQ(exact, 34);
+    // Codes do not depend on how tokens arrive; the first part decides the side data.
+    EXPECT_EQ(decode(in_parts(method, {4, 30}, f, {130, 1, 1, 28, 40})), decoded);
+  }
+}
+
+TEST(KeySequence, CodesBlocksOfTokensTogether) {
+  const Fixture f;
+  constexpr std::int64_t group = 16, window = 48;
+  const KeySequence sequence = in_parts(blocks_of(group), {5, window}, f, {tokens});
+  // 195 tokens are no sinks: four blocks of 48 are coded and 3 wait.
+  EXPECT_EQ(sequence.coded_end(tokens), 5 + 4 * window);
+  EXPECT_EQ(sequence.coded_end(5 + window - 1), 5);
+  EXPECT_EQ(sequence.coded_end(5 + window), 5 + window);
+  EXPECT_EQ(sequence.window_bits(), 3 * dim * 16);
+  EXPECT_EQ(sequence.codes()->size(), 4 * window / group);
+  const std::vector<float> decoded = decode(sequence);
+  EXPECT_EQ(decode(in_parts(blocks_of(group), {5, window}, f, {3, 4, 60, 1, 100, 32})), decoded);
+  // The codec by hand, on keys that passed through 16 bits.
+  std::vector<float> rounded;
+  for (const float key : f.keys) rounded.push_back(half_to_float(float_to_half(key)));
+  const KiviCodec codec(KiviAxis::channel, dim, group, 3);
+  CodeBuffer codes(codec.layout(), 4 * window / group);
+  codec.encode(one_thread, {rounded.data() + 5 * dim, codes.size(), group * dim}, codes.view());
+  std::vector<float> expected(static_cast<std::size_t>(4 * window * dim));
+  codec.decode(one_thread, std::as_const(codes).view(), {expected.data(), codes.size(), group * dim});
+  for (std::size_t i = 0; i < expected.size(); ++i) ASSERT_EQ(decoded[5 * dim + i], expected[i]);
+}
+
+TEST(KeySequence, RefusesAWindowThatDoesNotFitTheCodes) {
+  EXPECT_THROW(KeySequence(blocks_of(16), SixteenBitTokens{0, 0}), UsageError);
+  EXPECT_THROW(KeySequence(blocks_of(16), SixteenBitTokens{0, 24}), UsageError);
+  EXPECT_THROW(KeySequence(blocks_of(16), SixteenBitTokens{0, -16}), UsageError);
+  EXPECT_NO_THROW(KeySequence(blocks_of(16), SixteenBitTokens{0, 32}));
+}
+
+TEST(KeySequence, AWindowTakesNoValueBeyondSixteenBits) {
+  const Fixture f;
+  std::vector<float> bad = f.keys;
+  bad[(tokens - 2) * dim + 1] = 1e6F;
+  KeySequence sequence(std::make_shared<CenteredKeys>(dense_codec(3), Centering::none),
+                       SixteenBitTokens{0, 8});
+  try {
+    sequence.append(one_thread, {bad.data(), tokens, dim}, f.positions);
+    ADD_FAILURE() << "1e6 was accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("token 198, coordinate 1"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(sequence.size(), 0);
 }
 
 }  // namespace

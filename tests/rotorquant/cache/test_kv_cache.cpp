@@ -7,6 +7,7 @@
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
+#include "rotorquant/quantizers/kivi_codec.hpp"
 #include "support/samples.hpp"
 
 namespace rotorquant::test {
@@ -186,6 +187,24 @@ TEST(KVCache, AttendsWithCalibratedKeys) {
   for (int j = 0; j < 32; ++j) rope->inv_freq.push_back(std::pow(10000.0, -j / 32.0));
   const auto values = std::make_shared<CenteredKeys>(build("turboquant", 3, value_dim, 2), Centering::none);
   expect_attends_to_what_it_decodes(KeySequence(keys, 4, rope), KeySequence(values, 4));
+}
+
+TEST(KVCache, AttendsWithAWindow) {
+  const auto keys = std::make_shared<CenteredKeys>(build("turboquant", 3, key_dim, 1), Centering::online);
+  const auto values = std::make_shared<CenteredKeys>(build("turboquant", 3, value_dim, 2), Centering::none);
+  expect_attends_to_what_it_decodes(KeySequence(keys, SixteenBitTokens{4, 16}),
+                                    KeySequence(values, SixteenBitTokens{0, 200}));
+}
+
+TEST(KVCache, AttendsWithBlocksOfTokens) {
+  constexpr std::int64_t group = 8;
+  const auto keys = std::make_shared<CenteredKeys>(
+      std::make_shared<FixedFit>(std::make_shared<KiviCodec>(KiviAxis::channel, key_dim, group, 3), group),
+      Centering::none);
+  const auto values =
+      std::make_shared<CenteredKeys>(build("kivi:group=16", 3, value_dim, 2), Centering::none);
+  expect_attends_to_what_it_decodes(KeySequence(keys, SixteenBitTokens{3, 2 * group}),
+                                    KeySequence(values, SixteenBitTokens{3, 16}));
 }
 
 }  // namespace
