@@ -9,7 +9,7 @@
 
 namespace rotorquant {
 
-inline constexpr std::size_t max_code_arrays = 8;
+inline constexpr std::size_t max_code_arrays = 16;
 
 // Codes of `count` vectors: arrays[a] points to [count, layout.arrays[a].bytes_per_vector()] bytes.
 template <typename Byte, Space S>
