@@ -19,13 +19,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr char calibrated_summary[] =
-    "keys before RoPE, by centroids, cascades of 3x3 blocks and bit widths that 'rotorquant calibrate' fits "
-    "to captured "
-    "keys and queries";
-constexpr char calibrated_source[] =
-    "README; related: KVQuant 2401.18079, KVTC 2511.01815, Block-GTQ 2606.24033";
-
 ordered_json parameters_json(const std::vector<ParameterInfo>& parameters) {
   ordered_json list = ordered_json::array();
   for (const ParameterInfo& parameter : parameters) {
@@ -55,12 +48,14 @@ ordered_json quantizers_json() {
                     {"min_bits", info.min_bits},
                     {"parameters", parameters_json(info.parameters)}});
   }
-  list.push_back({{"name", evaluation::calibrated_name},
-                  {"summary", calibrated_summary},
-                  {"source", calibrated_source},
-                  {"values_use", evaluation::values_of({evaluation::calibrated_name, {}}).text()},
-                  {"min_bits", 1},
-                  {"parameters", parameters_json(evaluation::calibrated_parameters())}});
+  for (const evaluation::CalibratedInfo& info : evaluation::calibrated_registry()) {
+    list.push_back({{"name", info.name},
+                    {"summary", info.summary},
+                    {"source", info.source},
+                    {"values_use", info.values},
+                    {"min_bits", 1},
+                    {"parameters", parameters_json(info.parameters)}});
+  }
   return list;
 }
 
@@ -133,9 +128,11 @@ void print_quantizers() {
     if (info.value_name != info.name) fmt::print("  values use: {}\n", info.value_name);
     print_parameters(info.parameters);
   }
-  fmt::print("{}\n  {}\n  source: {}\n  values use: {}\n", evaluation::calibrated_name, calibrated_summary,
-             calibrated_source, evaluation::values_of({evaluation::calibrated_name, {}}).text());
-  print_parameters(evaluation::calibrated_parameters());
+  for (const evaluation::CalibratedInfo& info : evaluation::calibrated_registry()) {
+    fmt::print("{}\n  {}\n  source: {}\n  values use: {}\n", info.name, info.summary, info.source,
+               info.values);
+    print_parameters(info.parameters);
+  }
   fmt::print("every quantizer also takes\n");
   print_parameters(evaluation::sequence_parameters());
 }

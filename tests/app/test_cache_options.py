@@ -64,7 +64,7 @@ class CacheOptions(ToolTest):
         self.assertAlmostEqual(window["side_bits_per_value"], sum(window["side"].values()))
 
         # One of the capture's three layers, 29, is the last of the model's 30.
-        self.assertAlmostEqual(rows["turboquant:edge_layers=1:edge_bits=4", 2]["side"]["edge layers"], 2 / 3)
+        self.assertAlmostEqual(rows["turboquant:edge_layers=1:edge_bits=4", 2]["side"]["other widths"], 2 / 3)
         outliers = rows["turboquant:outliers=16", 2]
         self.assertEqual(outliers["bits_per_value"], (16 * 3 + 48 * 2 + 2 * 16) / DIM)
         self.assertAlmostEqual(outliers["side"]["outlier channels"], 2 * DIM / values)

@@ -151,13 +151,13 @@ class CalibratedErrors(ToolTest):
             file["layers/017/bits_3/triples"][0, 0, 0] = [1, 1, 2]
 
         def newer(file):
-            file.attrs["format_version"] = 2
+            file.attrs["format_version"] = 3
 
         def nameless(file):
             del file["layers/029/bits_3/delta"]
 
         for spoil, names in ((wrong_shape, ["layers/005", "[3, -1, 64]"]), (not_finite, ["layers/017"]),
-                             (repeated_coordinate, ["layers/017"]), (newer, ["format_version", "2"]),
+                             (repeated_coordinate, ["layers/017"]), (newer, ["format_version", "3"]),
                              (nameless, ["layers/029/bits_3/delta", "missing"])):
             with self.subTest(spoil=spoil.__name__):
                 path = self.copy_of(transforms())
@@ -234,6 +234,42 @@ class CalibratedErrors(ToolTest):
         process.send_signal(signal.SIGKILL)
         process.wait()
         self.assertEqual(list(self.folder.iterdir()), [])
+
+
+
+class CalibratedRivals(ToolTest):
+    """kvtc and block-gtq: fitted by the same command to the same dump as ours."""
+
+    def rows(self, *arguments):
+        report = self.folder / "r.json"
+        self.succeed("sweep", PYTHON, *arguments, "-o", report, "--quiet")
+        return {(row["quantizer"], row["bits"]): row for row in load(report)["rows"]}
+
+    def test_they_are_measured_and_charged_beside_ours(self):
+        names = ["rotorquant-calibrated", "kvtc", "block-gtq", "turboquant"]
+        rows = self.rows("--quantizers", ",".join(names), "--bits", "2,3", "--sinks", "4", "--min-context", "64",
+                         "--seeds", "0,1", "--transforms", transforms())
+        for bits in (2, 3):
+            kl = {name: rows[name, bits]["metrics"]["attention/kl"]["mean"] for name in names}
+            # Each is far better than what needs no data, and worse than ours.
+            self.assertLess(kl["kvtc"], 0.7 * kl["turboquant"])
+            self.assertLess(kl["block-gtq"], 0.7 * kl["turboquant"])
+            self.assertLess(kl["rotorquant-calibrated"], 0.7 * kl["kvtc"])
+            self.assertLess(kl["rotorquant-calibrated"], 0.7 * kl["block-gtq"])
+            stored = {name: rows[name, bits]["stored"]["keys"] for name in names}
+            self.assertEqual(stored["kvtc"]["bits_per_vector"], stored["turboquant"]["bits_per_vector"])
+            self.assertEqual(stored["block-gtq"]["fields"]["index"], bits * 64)
+            self.assertGreaterEqual(stored["block-gtq"]["fields"]["scale"], 2 * 16)
+            for name in ("kvtc", "block-gtq"):
+                self.assertFalse(rows[name, bits]["fit"]["in_sample"])
+                self.assertGreater(stored[name]["model_floats"], 0)
+        # KVTC has no random part; Block-GTQ has rotations.
+        self.assertEqual(rows["kvtc", 2]["metrics"]["key/nmse"]["std"], 0.0)
+        self.assertGreater(rows["block-gtq", 2]["metrics"]["key/nmse"]["std"], 0.0)
+
+    def test_they_need_transforms(self):
+        for name in ("kvtc", "block-gtq"):
+            self.fail_with(2, "sweep", PYTHON, "--quantizers", name, names=[name, "--transforms FILE"])
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Sweep(ToolTest):
 
     def test_every_config_runs(self):
         for config in sorted((ROOT / "configs").glob("*.json")):
-            if config.name == "report.schema.json":
+            if config.name.endswith(".schema.json"):
                 continue
             with self.subTest(config=config.name):
                 output = self.folder / config.name

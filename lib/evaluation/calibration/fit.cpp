@@ -13,6 +13,7 @@
 #include "evaluation/calibration/cascade_objective.hpp"
 #include "evaluation/calibration/kmeans.hpp"
 #include "evaluation/calibration/lbfgs.hpp"
+#include "evaluation/calibration/measure_statistics.hpp"
 #include "evaluation/calibration/triple_selection.hpp"
 #include "rotorquant/core/error.hpp"
 
@@ -258,16 +259,20 @@ void FitSettings::validate() const {
   require(kmeans_iterations >= 1, fmt::format("kmeans_iterations = {}; valid: 1 or more", kmeans_iterations));
 }
 
-const BitsFit& TransformSet::find(std::int64_t layer, std::int64_t kv_head, int bits) const {
-  const auto head = std::find_if(heads.begin(), heads.end(),
-                                 [&](const HeadFit& h) { return h.layer == layer && h.kv_head == kv_head; });
-  if (head == heads.end()) {
+const HeadFit& TransformSet::head(std::int64_t layer, std::int64_t kv_head) const {
+  const auto found = std::find_if(heads.begin(), heads.end(),
+                                  [&](const HeadFit& h) { return h.layer == layer && h.kv_head == kv_head; });
+  if (found == heads.end()) {
     throw Error(fmt::format("transforms: no fit for layer {}, KV head {}; present: layers {}, KV heads 0..{}",
                             layer, kv_head, fmt::join(layers(), ", "), num_kv_heads - 1));
   }
-  const auto fit =
-      std::find_if(head->bits.begin(), head->bits.end(), [&](const BitsFit& b) { return b.bits == bits; });
-  if (fit == head->bits.end()) {
+  return *found;
+}
+
+const BitsFit& TransformSet::find(std::int64_t layer, std::int64_t kv_head, int bits) const {
+  const std::vector<BitsFit>& fits = head(layer, kv_head).bits;
+  const auto fit = std::find_if(fits.begin(), fits.end(), [&](const BitsFit& b) { return b.bits == bits; });
+  if (fit == fits.end()) {
     throw Error(
         fmt::format("transforms: no fit for {} bits; present: {}", bits, fmt::join(settings.bits, ", ")));
   }
@@ -345,6 +350,7 @@ TransformSet fit_transforms(const Context& context, std::span<const CalibrationI
     head.layer = input.layer;
     head.kv_head = input.kv_head;
     for (const int bits : settings.bits) head.bits.push_back(fit_bits(statistics, bits, settings));
+    head.statistics = std::make_shared<const KeyStatistics>(measure_statistics(input, model, settings.sinks));
     if (progress) {
       const std::lock_guard lock(reporting);
       progress(++done, total);

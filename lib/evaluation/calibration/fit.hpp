@@ -1,9 +1,11 @@
 #pragma once
-// Fits the parameters of `rotorquant-calibrated` to captured keys and queries, per layer and KV head:
+// Fits the parameters of `rotorquant-calibrated`, and what calibrated rivals need, to captured keys and queries, per layer and KV
+// head:
 //   1. weights of tokens from the attention they receive, centroids of keys before RoPE (k-means);
 //   2. the covariance S_k of what the centroids leave, each key on its own scale, and the query metric S_q;
 //   3. for every bit width a cascade of 3x3 blocks: greedy triples, then L-BFGS on all blocks together;
-//   4. deviations and weights of its coordinates, from which widths follow.
+//   4. deviations and weights of its coordinates, from which widths follow;
+//   5. plain moments of keys and queries (measure_statistics.hpp).
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +17,7 @@
 #include "rotorquant/cache/rope.hpp"
 #include "rotorquant/core/parallel.hpp"
 #include "rotorquant/quantizers/calibrated_parameters.hpp"
+#include "rotorquant/quantizers/key_statistics.hpp"
 
 namespace rotorquant::evaluation {
 
@@ -83,7 +86,8 @@ struct BitsFit {
 struct HeadFit {
   std::int64_t layer = 0;
   std::int64_t kv_head = 0;
-  std::vector<BitsFit> bits;  // in the order of FitSettings::bits
+  std::vector<BitsFit> bits;                        // in the order of FitSettings::bits
+  std::shared_ptr<const KeyStatistics> statistics;  // for calibrated rivals
 };
 
 struct TransformSet {
@@ -96,6 +100,7 @@ struct TransformSet {
 
   // Errors name what is missing and what there is.
   const BitsFit& find(std::int64_t layer, std::int64_t kv_head, int bits) const;
+  const HeadFit& head(std::int64_t layer, std::int64_t kv_head) const;
   std::vector<std::int64_t> layers() const;  // ascending
   // Throws an Error unless the set fits a model of this shape.
   void check_model(std::int64_t model_head_dim, std::int64_t model_num_kv_heads,

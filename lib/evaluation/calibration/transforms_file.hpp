@@ -1,5 +1,5 @@
 #pragma once
-// Fitted transforms as a file: HDF5, format "rotorquant-transforms" version 1.
+// Fitted transforms as a file: HDF5, format "rotorquant-transforms" version 2.
 //
 //   /                     attributes: format, format_version, head_dim d, num_kv_heads H, every scalar field
 //                         of FitSettings, rope_layout, rotary_dim
@@ -10,6 +10,9 @@
 //     centroids           [H, C, d] float32
 //     query_metric        [H, d, d] float32: what encoders weigh errors by
 //     scale_zero          [H] int32: the middle of the scale code, in steps
+//     key_mean, key_energy, query_energy   [H, d] float32: moments before RoPE, for rivals (KeyStatistics)
+//     components          [H, d, d] float32: principal components of keys, a row each
+//     variances           [H, d] float32: along them
 //     bits_B              for each bit width B
 //       delta             [H, d] float32
 //       triples           [H, L, d / 3, 3] int32: coordinates of each block; -1 where a layer has fewer

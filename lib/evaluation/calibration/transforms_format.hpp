@@ -13,7 +13,7 @@
 namespace rotorquant::evaluation::transforms_format {
 
 inline constexpr const char* format_name = "rotorquant-transforms";
-inline constexpr std::int64_t format_version = 1;
+inline constexpr std::int64_t format_version = 2;
 
 inline constexpr std::array<std::pair<QueryMetric, const char*>, 3> metric_names = {
     {{QueryMetric::attention, "attention"},
@@ -75,4 +75,15 @@ void visit_settings(Settings& settings, const Integer& integer, const Real& real
   integer("kmeans_iterations", settings.kmeans_iterations);
   integer("seed", settings.seed);
 }
+
+// Likewise those of a head's moments: visit(name, square, values).
+template <typename Statistics, typename Visit>
+void visit_statistics(Statistics& statistics, const Visit& visit) {
+  visit("key_mean", false, statistics.mean);
+  visit("components", true, statistics.components);
+  visit("variances", false, statistics.variances);
+  visit("key_energy", false, statistics.key_energy);
+  visit("query_energy", false, statistics.query_energy);
+}
+
 }  // namespace rotorquant::evaluation::transforms_format

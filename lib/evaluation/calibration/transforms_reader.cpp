@@ -119,7 +119,21 @@ void read_layer(const Reader& reader, std::int64_t layer, TransformSet& set) {
   const std::vector<double> zeros = reader.numbers(group + "/scale_zero", {h});
   const std::size_t first = set.heads.size();
   for (std::size_t head = 0; head < heads; ++head) {
-    set.heads.push_back({layer, static_cast<std::int64_t>(head), {}});
+    KeyStatistics statistics;
+    visit_statistics(statistics, [&](const char* name, bool square, std::vector<float>& values) {
+      std::vector<std::int64_t> shape = {h, d};
+      if (square) shape.push_back(d);
+      values = float_row(reader.numbers(group + "/" + name, shape), head, square ? dim * dim : dim);
+    });
+    try {
+      statistics.validate();
+    } catch (const Error& error) {
+      reader.refuse(fmt::format("{}, KV head {}", group, head), error.what());
+    }
+    set.heads.push_back({layer,
+                         static_cast<std::int64_t>(head),
+                         {},
+                         std::make_shared<const KeyStatistics>(std::move(statistics))});
   }
   for (const int bits : set.settings.bits) {
     const std::string place = bits_path(layer, bits);

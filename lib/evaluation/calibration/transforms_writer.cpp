@@ -205,6 +205,20 @@ void write_transforms(const TransformSet& set, const std::string& path) {
     writer.dataset(group + "/centroids", {set.num_kv_heads, num_centroids, set.head_dim}, centroids);
     writer.dataset(group + "/query_metric", {set.num_kv_heads, set.head_dim, set.head_dim}, metric);
     writer.dataset(group + "/scale_zero", {set.num_kv_heads}, zeros);
+    KeyStatistics pooled;  // of all heads, one after the other
+    for (const HeadFit* head : heads) {
+      const KeyStatistics& part = *head->statistics;
+      append(pooled.mean, part.mean);
+      append(pooled.components, part.components);
+      append(pooled.variances, part.variances);
+      append(pooled.key_energy, part.key_energy);
+      append(pooled.query_energy, part.query_energy);
+    }
+    visit_statistics(pooled, [&](const char* name, bool square, const std::vector<float>& values) {
+      std::vector<std::int64_t> shape = {set.num_kv_heads, set.head_dim};
+      if (square) shape.push_back(set.head_dim);
+      writer.dataset(group + "/" + name, shape, values);
+    });
     for (std::size_t b = 0; b < set.settings.bits.size(); ++b) {
       write_bits(writer, heads, b, set.head_dim, set.settings.layers);
     }

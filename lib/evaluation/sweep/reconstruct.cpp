@@ -33,7 +33,7 @@ BitsByField side_bits(const KeySequence& sequence, const KeyMethod& coder, const
   const std::int64_t coded = sequence.size() - sinks - recent;
   add("sinks", sequence.sink_bits() - bits_of_tokens(base, sinks));
   add("window", sequence.window_bits() - bits_of_tokens(base, recent));
-  add("edge layers", bits_of_tokens(coder, coded) - bits_of_tokens(base, coded));
+  add("other widths", bits_of_tokens(coder, coded) - bits_of_tokens(base, coded));
   for (const SideField& field : sequence.side()) add(field.name, field.bits);
   return side;
 }
@@ -73,7 +73,7 @@ Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer
     for (std::int64_t i = 0; i < x.size(); ++i) out.recent.push_back(half_to_float(float_to_half(x.data[i])));
     for (std::int64_t n = 0; n <= x.rows; ++n) out.coded_end.push_back(sequence.coded_end(n));
   }
-  out.side = side_bits(sequence, *coder, method.method() != nullptr ? *method.method() : *coder);
+  out.side = side_bits(sequence, *coder, *method.base());
   return out;
 }
 

@@ -79,16 +79,18 @@ auto naming_transforms(const SettingContext& context, const Work& work) {
 }
 
 StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
-  if (const KeyMethod* known = method.method())
-    return stored_size(known->layout(), method.model_floats(), known->tokens_per_code());
-  // Calibrated layouts are the same at every head.
-  const HeadFit& first = context.transforms->heads.front();
-  const std::shared_ptr<const KeyMethod> keys =
-      naming_transforms(context, [&] { return method.at(first.layer, first.kv_head); });
-  const std::int64_t heads = static_cast<std::int64_t>(context.transforms->heads.size());
+  if (!method.calibrated()) {
+    const std::shared_ptr<const KeyMethod> base = method.base();
+    return stored_size(base->layout(), method.model_floats(), base->tokens_per_code());
+  }
+  // Where layouts differ by head, as with widths of their own, the first one's counts here and the others' difference as side data.
+  const std::vector<HeadFit>& heads = context.transforms->heads;
   std::int64_t floats = 0;
-  for (const BitsFit& fit : first.bits) floats = std::max(floats, fit.parameters->decoder_floats());
-  return stored_size(keys->layout(), heads * floats);
+  const std::shared_ptr<const KeyMethod> keys = naming_transforms(context, [&] {
+    for (const HeadFit& head : heads) floats += method.head_floats(head);
+    return method.base();
+  });
+  return stored_size(keys->layout(), floats);
 }
 
 void describe(const MethodPair& methods, const SettingContext& context, Setting& setting) {
@@ -107,7 +109,7 @@ std::pair<bool, std::map<std::string, std::string>> codec_of(const std::string& 
   for (const char* key : {"rotation", "tail", "mode", "rotor_sampling", "layers", "cascade_rotors"}) {
     parameters.erase(key);
   }
-  if (spec.calibrated()) parameters.emplace("calibrated", "yes");
+  if (spec.calibrated()) parameters.emplace("name", spec.quantizer.name);
   // What is no rotation and codebook is a codec of its own.
   if (!spec.calibrated()) {
     const std::vector<ParameterInfo>& accepted = find_quantizer(spec.quantizer.name).parameters;
@@ -147,7 +149,8 @@ SettingList expand_settings(const SweepRequest& request, const SettingContext& c
       const std::string what = fmt::format("{} at {} bits", pair.label, setting.bits);
       if (values.calibrated()) {
         throw UsageError(
-            fmt::format("quantizer '{}': it codes keys; valid for values: any other", calibrated_name));
+            fmt::format("quantizer '{}': it codes keys; valid for values: any that needs no transforms",
+                        values.quantizer.name));
       }
       std::string refusal = width_refusal(keys);
       if (refusal.empty()) refusal = width_refusal(values);
@@ -182,10 +185,16 @@ std::shared_ptr<const Rope> rope_for_calibrated(const Setting& setting, const Se
                                                 const Dump& dump, const std::vector<std::int64_t>& layers,
                                                 const std::vector<std::int64_t>& heads) {
   const auto rope = std::make_shared<const Rope>(dump_rope(dump));
+  const TensorSpec keys = parse_tensor_spec(setting.keys, setting.bits, setting.sinks);
   naming_transforms(context, [&] {
     context.transforms->check_model(dump.info().head_dim, dump.info().num_kv_heads, *rope);
     for (const std::int64_t layer : layers) {
-      for (const std::int64_t head : heads) context.transforms->find(layer, head, setting.bits);
+      for (const std::int64_t head : heads) {
+        context.transforms->head(layer, head);
+        if (keys.quantizer.name != calibrated_name) continue;
+        context.transforms->find(layer, head, keys.bits);
+        if (keys.edge_bits > 0) context.transforms->find(layer, head, keys.edge_bits);
+      }
     }
   });
   return rope;

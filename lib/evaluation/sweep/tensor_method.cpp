@@ -7,9 +7,11 @@
 #include <utility>
 
 #include "evaluation/sweep/ranges.hpp"
+#include "rotorquant/cache/block_gtq.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/kivi_codec.hpp"
+#include "rotorquant/quantizers/pca_codec.hpp"
 #include "rotorquant/quantizers/registry.hpp"
 
 namespace rotorquant::evaluation {
@@ -53,7 +55,7 @@ std::int64_t single_number(const std::string& text, const std::string& what, std
 
 // The width of a format that has no other.
 std::optional<int> only_width_of(const std::string& name) {
-  if (name == calibrated_name) return std::nullopt;
+  if (find_calibrated(name) != nullptr) return std::nullopt;
   const QuantizerInfo& info = find_quantizer(name);
   return info.min_bits == info.max_bits ? std::optional(info.min_bits) : std::nullopt;
 }
@@ -81,17 +83,41 @@ const std::vector<ParameterInfo>& sequence_parameters() {
   return parameters;
 }
 
-const std::vector<ParameterInfo>& calibrated_parameters() {
-  static const std::vector<ParameterInfo> parameters = {
-      {"codec", "lloyd-max|trellis", "lloyd-max",
-       "what indices stand for: scalar levels or a tail-biting trellis code"},
-      {"memory", "an integer, 3 or 5", "5", "of the trellis"},
-      {"search", "full|nearest", "full",
-       "encoder: joint search of centroid, scale and indices, or nearest of each"},
-      {"adapt", "shift+scales|shift|none", "shift+scales",
-       "what is measured on the sequence's tokens 4..127 and stored"},
+const std::vector<CalibratedInfo>& calibrated_registry() {
+  static const std::vector<CalibratedInfo> registry = {
+      {calibrated_name,
+       "keys before RoPE, by centroids, cascades of 3x3 blocks and bit widths fitted to keys and queries",
+       "README; related: KVQuant 2401.18079, KVTC 2511.01815, Block-GTQ 2606.24033",
+       "rotorquant:rotation=cascade:scale=mse",
+       {{"codec", "lloyd-max|trellis", "lloyd-max",
+         "what indices stand for: scalar levels or a tail-biting trellis code"},
+        {"memory", "an integer, 3 or 5", "5", "of the trellis"},
+        {"search", "full|nearest", "full",
+         "encoder: joint search of centroid, scale and indices, or nearest of each"},
+        {"adapt", "shift+scales|shift|none", "shift+scales",
+         "what is measured on the sequence's tokens 4..127 and stored"}}},
+      {kvtc_name,
+       "keys before RoPE, by principal components with allocated bit widths, of each head by itself and "
+       "without entropy "
+       "coding",
+       "KVTC, arXiv 2511.01815",
+       "turboquant",
+       {}},
+      {block_gtq_name,
+       "keys after RoPE, by bit widths of channel pairs from query and key energy and TurboQuant in each "
+       "width",
+       "Liang et al., Block-GTQ, arXiv 2606.24033",
+       "turboquant",
+       {}},
   };
-  return parameters;
+  return registry;
+}
+
+const CalibratedInfo* find_calibrated(const std::string& name) {
+  for (const CalibratedInfo& info : calibrated_registry()) {
+    if (info.name == name) return &info;
+  }
+  return nullptr;
 }
 
 TensorSpec parse_tensor_spec(const std::string& text, int default_bits, std::int64_t default_sinks) {
@@ -129,7 +155,7 @@ TensorSpec parse_tensor_spec(const std::string& text, int default_bits, std::int
   }
   if (spec.calibrated() && spec.centering != Centering::none) {
     throw UsageError(
-        fmt::format("{}center has no meaning; its centroids and online shift centre the keys", what));
+        fmt::format("{}center has no meaning; what is fitted centres the keys, or was fitted without", what));
   }
   if (spec.calibrated() && spec.outliers > 0) {
     throw UsageError(fmt::format("{}{} has no meaning; its widths are fitted", what, outliers_key));
@@ -144,10 +170,9 @@ bool fixes_width(const QuantizerSpec& spec) {
 QuantizerSpec values_of(const QuantizerSpec& keys) {
   QuantizerSpec plain = keys;
   const QuantizerSpec sequence = take_sequence_parameters(plain);
-  // Calibration is of keys; values take the same family's rotation that needs no data.
-  QuantizerSpec values = plain.name == calibrated_name
-                             ? QuantizerSpec{"rotorquant", {{"rotation", "cascade"}, {"scale", "mse"}}}
-                             : value_spec(plain);
+  // Calibration is of keys; values take what needs no data.
+  const CalibratedInfo* calibrated = find_calibrated(plain.name);
+  QuantizerSpec values = calibrated != nullptr ? QuantizerSpec::parse(calibrated->values) : value_spec(plain);
   // All but the centre: softmax does not see that of keys, while outputs would see that of values.
   for (const auto& [key, value] : sequence.parameters) {
     if (key != center_key) values.parameters.emplace(key, value);
@@ -165,7 +190,7 @@ std::string width_refusal(const TensorSpec& spec) {
 }
 
 TensorMethod::TensorMethod(const TensorSpec& spec, const TensorContext& context)
-    : spec_(spec), num_layers_(context.num_layers) {
+    : spec_(spec), seed_(context.seed), num_layers_(context.num_layers) {
   if (!spec.calibrated()) {
     method_ = build_method(spec.bits, context);
     if (spec.edge_bits > 0) {
@@ -174,7 +199,18 @@ TensorMethod::TensorMethod(const TensorSpec& spec, const TensorContext& context)
     }
     return;
   }
-  const ParameterReader reader(spec.quantizer, calibrated_parameters());
+  const ParameterReader reader(spec.quantizer, find_calibrated(spec.quantizer.name)->parameters);
+  if (spec.quantizer.name == calibrated_name) read_calibrated(reader);
+  if (context.transforms == nullptr) {
+    throw UsageError(
+        fmt::format("quantizer '{}': no transforms given; valid: with --transforms FILE, as 'rotorquant "
+                    "calibrate' writes",
+                    spec.quantizer.name));
+  }
+  transforms_ = context.transforms;
+}
+
+void TensorMethod::read_calibrated(const ParameterReader& reader) {
   if (reader.choice("search") == "nearest") search_ = nearest_search;
   if (reader.choice("codec") == "trellis") {
     code_.kind = CalibratedCodecKind::trellis;
@@ -186,13 +222,6 @@ TensorMethod::TensorMethod(const TensorSpec& spec, const TensorContext& context)
   const std::string adapt = reader.choice("adapt");
   adaptation_.shift = adapt != "none";
   adaptation_.scales = adapt == "shift+scales";
-  if (context.transforms == nullptr) {
-    throw UsageError(
-        fmt::format("quantizer '{}': no transforms given; valid: with --transforms FILE, as 'rotorquant "
-                    "calibrate' writes",
-                    calibrated_name));
-  }
-  transforms_ = context.transforms;
 }
 
 std::shared_ptr<const KeyMethod> TensorMethod::build_method(int bits, const TensorContext& context) {
@@ -244,9 +273,37 @@ bool TensorMethod::at_edge(std::int64_t layer) const {
 std::shared_ptr<const KeyMethod> TensorMethod::at(std::int64_t layer, std::int64_t kv_head) const {
   const bool edge = spec_.edge_bits > 0 && at_edge(layer);
   if (method_ != nullptr) return edge ? edge_method_ : method_;
-  return std::make_shared<CalibratedKeys>(
-      transforms_->find(layer, kv_head, edge ? spec_.edge_bits : spec_.bits).parameters, adaptation_, search_,
-      code_);
+  return fitted(layer, kv_head, edge ? spec_.edge_bits : spec_.bits);
+}
+
+std::shared_ptr<const KeyMethod> TensorMethod::fitted(std::int64_t layer, std::int64_t kv_head,
+                                                      int bits) const {
+  if (spec_.quantizer.name == calibrated_name) {
+    return std::make_shared<CalibratedKeys>(transforms_->find(layer, kv_head, bits).parameters, adaptation_,
+                                            search_, code_);
+  }
+  const KeyStatistics& statistics = *transforms_->head(layer, kv_head).statistics;
+  if (spec_.quantizer.name == kvtc_name)
+    return std::make_shared<KeysBeforeRope>(std::make_shared<PcaCodec>(statistics, bits));
+  return std::make_shared<CenteredKeys>(block_gtq_quantizer(statistics, transforms_->rope, bits, seed_),
+                                        Centering::none);
+}
+
+std::shared_ptr<const KeyMethod> TensorMethod::base() const {
+  if (method_ != nullptr) return method_;
+  // The layers in between decide, wherever the fitted ones lie.
+  const HeadFit& first = transforms_->heads.front();
+  return fitted(first.layer, first.kv_head, spec_.bits);
+}
+
+std::int64_t TensorMethod::head_floats(const HeadFit& head) const {
+  std::int64_t floats = 0;
+  if (spec_.quantizer.name == calibrated_name) {
+    for (const BitsFit& fit : head.bits) floats = std::max(floats, fit.parameters->decoder_floats());
+    return floats;
+  }
+  if (spec_.quantizer.name == kvtc_name) return PcaCodec(*head.statistics, spec_.bits).stored_floats();
+  return block_gtq_quantizer(*head.statistics, transforms_->rope, spec_.bits, seed_)->stored_floats();
 }
 
 StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats, std::int64_t tokens_per_code) {

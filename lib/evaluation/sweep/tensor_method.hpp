@@ -8,7 +8,7 @@
 //   center=none|online|channel-mean   a vector, stored in 16 bits, that is subtracted before coding (cache/key_method.hpp)
 //   outliers=N the N channels of greatest energy at one bit more, coded apart from the others (cache/sequence_fit.hpp)
 //   edge_layers=N, edge_bits=B   B bits in the model's first N and last N layers
-// `rotorquant-calibrated` stands for keys coded by transforms that `rotorquant calibrate` fitted.
+// `rotorquant-calibrated`, and its rivals `kvtc` and `block-gtq`, stand for keys coded by what `rotorquant calibrate` fitted.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,10 +23,24 @@
 namespace rotorquant::evaluation {
 
 inline constexpr char calibrated_name[] = "rotorquant-calibrated";
+inline constexpr char kvtc_name[] = "kvtc";
+inline constexpr char block_gtq_name[] = "block-gtq";
 
-// The parameters above, and those of the calibrated quantizer, for `list`.
+// The parameters above, for `list`.
 const std::vector<ParameterInfo>& sequence_parameters();
-const std::vector<ParameterInfo>& calibrated_parameters();
+
+// A method of keys that is fitted to captured data, by name.
+struct CalibratedInfo {
+  std::string name;
+  std::string summary;  // one line
+  std::string source;
+  std::string values;  // specification of the values that go with it
+  std::vector<ParameterInfo> parameters;
+};
+
+const std::vector<CalibratedInfo>& calibrated_registry();
+// Nothing when no calibrated method has this name.
+const CalibratedInfo* find_calibrated(const std::string& name);
 
 struct TensorSpec {
   QuantizerSpec quantizer;  // without the parameters of the sequence
@@ -37,7 +51,7 @@ struct TensorSpec {
   std::int64_t edge_layers = 0;
   int edge_bits = 0;
 
-  bool calibrated() const { return quantizer.name == calibrated_name; }
+  bool calibrated() const { return find_calibrated(quantizer.name) != nullptr; }
 };
 
 // Errors: UsageError for what is malformed; the quantizer's own parameters are checked when it is built.
@@ -74,19 +88,25 @@ class TensorMethod {
   std::shared_ptr<const KeyMethod> at(std::int64_t layer, std::int64_t kv_head) const;
   SixteenBitTokens sixteen_bits() const { return spec_.sixteen_bits; }
   bool calibrated() const { return spec_.calibrated(); }
-  // The method of layers that are not at the edge; null when calibrated.
-  const KeyMethod* method() const { return method_.get(); }
+  // Numbers that a decoder keeps for one head, where calibrated.
+  std::int64_t head_floats(const HeadFit& head) const;
+  // The method whose bits are those of the setting: of layers that are not at the edge and, where heads differ, of the first fitted
+  // one.
+  std::shared_ptr<const KeyMethod> base() const;
   // The quantizer of vectors where it is the same for all layers, channels and sequences; otherwise null.
   const Quantizer* quantizer() const { return quantizer_.get(); }
   // Numbers kept once per model, unless calibrated.
   std::int64_t model_floats() const { return model_floats_; }
 
  private:
+  void read_calibrated(const ParameterReader& reader);
   std::shared_ptr<const KeyMethod> build_method(int bits, const TensorContext& context);
   std::shared_ptr<const SequenceFit> build_fit(int bits, const TensorContext& context);
+  std::shared_ptr<const KeyMethod> fitted(std::int64_t layer, std::int64_t kv_head, int bits) const;
   bool at_edge(std::int64_t layer) const;
 
   TensorSpec spec_;
+  std::uint64_t seed_;
   std::int64_t num_layers_;
   CalibratedSearch search_;
   CalibratedCode code_;

@@ -54,6 +54,19 @@ class CenteredKeys final : public KeyMethod {
   Centering centering_;
 };
 
+// A quantizer of keys as they were before RoPE.
+class KeysBeforeRope final : public KeyMethod {
+ public:
+  explicit KeysBeforeRope(std::shared_ptr<const Quantizer> quantizer) : quantizer_(std::move(quantizer)) {}
+
+  const CodeLayout& layout() const override { return quantizer_->layout(); }
+  bool before_rope() const override { return true; }
+  SequenceQuantizer open(HostView<const float>, std::int64_t) const override { return {quantizer_, {}, {}}; }
+
+ private:
+  std::shared_ptr<const Quantizer> quantizer_;
+};
+
 // `rotorquant-calibrated`.
 class CalibratedKeys final : public KeyMethod {
  public:

@@ -66,6 +66,11 @@ void expect_equal(const TransformSet& a, const TransformSet& b) {
     EXPECT_EQ(a.heads[h].layer, b.heads[h].layer);
     EXPECT_EQ(a.heads[h].kv_head, b.heads[h].kv_head);
     ASSERT_EQ(a.heads[h].bits.size(), b.heads[h].bits.size());
+    EXPECT_EQ(a.heads[h].statistics->mean, b.heads[h].statistics->mean);
+    EXPECT_EQ(a.heads[h].statistics->components, b.heads[h].statistics->components);
+    EXPECT_EQ(a.heads[h].statistics->variances, b.heads[h].statistics->variances);
+    EXPECT_EQ(a.heads[h].statistics->key_energy, b.heads[h].statistics->key_energy);
+    EXPECT_EQ(a.heads[h].statistics->query_energy, b.heads[h].statistics->query_energy);
     for (std::size_t i = 0; i < a.heads[h].bits.size(); ++i) {
       const CalibratedParameters& x = *a.heads[h].bits[i].parameters;
       const CalibratedParameters& y = *b.heads[h].bits[i].parameters;

@@ -27,7 +27,7 @@ Cell cell_of(std::int64_t head) {
   cell.layer = 29;
   cell.kv_head = head;
   cell.metrics = {1.0 / 3.0, std::numeric_limits<double>::quiet_NaN(), -0.0, 5e-324, 1.7976931348623157e308};
-  cell.side = {{"sinks", 4096}, {"edge layers", -64}};
+  cell.side = {{"sinks", 4096}, {"other widths", -64}};
   cell.encode_seconds = 0.1;
   cell.decode_seconds = 1e-9;
   return cell;

@@ -98,6 +98,8 @@ TEST(TensorSpecification, ValuesThatGoWithKeys) {
   EXPECT_EQ(values_for("rotorquant-calibrated"), "rotorquant:rotation=cascade:scale=mse");
   EXPECT_EQ(values_for("rotorquant-calibrated:adapt=none:search=nearest"),
             "rotorquant:rotation=cascade:scale=mse");
+  EXPECT_EQ(values_for("kvtc:sinks=4"), "turboquant:sinks=4");
+  EXPECT_EQ(values_for("block-gtq"), "turboquant");
 }
 
 TEST(TensorSpecification, ValuesShareWidthAndSinksButNotCentering) {
@@ -133,11 +135,11 @@ TEST(TensorMethod, OneMethodForAllHeads) {
 TEST(TensorMethod, FirstAndLastLayersHaveTheirOwnWidth) {
   const TensorMethod method(parse_tensor_spec("turboquant:edge_layers=2:edge_bits=5", 3, 0), in_dim(64));
   EXPECT_EQ(method.quantizer(), nullptr);
-  EXPECT_EQ(method.method()->layout().bits_of(FieldKind::index), 3 * 64);
+  EXPECT_EQ(method.base()->layout().bits_of(FieldKind::index), 3 * 64);
   EXPECT_EQ(method.model_floats(), 2 * 64 * 64);  // two rotations
   for (const std::int64_t layer : {0, 1, 28, 29})
     EXPECT_EQ(method.at(layer, 0)->layout().bits_of(FieldKind::index), 5 * 64);
-  for (const std::int64_t layer : {2, 15, 27}) EXPECT_EQ(method.at(layer, 0).get(), method.method());
+  for (const std::int64_t layer : {2, 15, 27}) EXPECT_EQ(method.at(layer, 0), method.base());
 }
 
 TEST(TensorMethod, KiviFollowsTheTensorUnlessTold) {
