@@ -11,7 +11,7 @@ def rows_by_label(report, bits=None):
 
 def needs_transforms(config):
     named = [*config.get("quantizers", []), *config.get("keys", [])]
-    return any(quantizer.startswith("rotorquant-calibrated") for quantizer in named)
+    return any(quantizer.startswith(("rotorquant-calibrated", "rotorquant-max", "kvtc", "block-gtq")) for quantizer in named)
 
 
 class Sweep(ToolTest):

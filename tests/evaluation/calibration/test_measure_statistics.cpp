@@ -82,7 +82,7 @@ TEST(MeasureStatistics, ComponentsDiagonaliseTheCovariance) {
     return static_cast<double>(s.components[i * dim + c]);
   };
   for (std::size_t i = 0; i < dim; ++i) {
-    if (i > 0) EXPECT_LE(s.variances[i], s.variances[i - 1]);
+    EXPECT_LE(s.variances[i], s.variances[i > 0 ? i - 1 : 0]);
     for (std::size_t j = 0; j < dim; ++j) {
       double product = 0.0;
       for (std::size_t c = 0; c < dim; ++c) product += component(i, c) * component(j, c);

@@ -25,8 +25,8 @@ TEST(Schemes, EachIsAPairThatCanBeParsed) {
 
 TEST(Schemes, FourSinksUnlessSaidOtherwise) {
   const auto sinks = [](const SchemeTensors& tensors, std::int64_t of_all) {
-    const std::int64_t keys = parse_tensor_spec(tensors.keys.text(), 3, of_all).sinks;
-    EXPECT_EQ(parse_tensor_spec(tensors.values.text(), 3, of_all).sinks, keys);
+    const std::int64_t keys = parse_tensor_spec(tensors.keys.text(), 3, of_all).sixteen_bits.sinks;
+    EXPECT_EQ(parse_tensor_spec(tensors.values.text(), 3, of_all).sixteen_bits.sinks, keys);
     return keys;
   };
   EXPECT_EQ(sinks(scheme("rotorquant-max"), 0), 4);
