@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include "rotorquant/codes/mixed_planes.hpp"
 #include "rotorquant/quantizers/channel_split.hpp"
+#include "rotorquant/quantizers/packed_codes.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
 #include "rotorquant/rotations/dense.hpp"
 
@@ -87,7 +89,13 @@ std::vector<std::uint8_t> block_gtq_widths(const KeyStatistics& statistics, cons
 std::shared_ptr<const Quantizer> block_gtq_quantizer(const KeyStatistics& statistics, const Rope& rope,
                                                      int bits, std::uint64_t seed) {
   statistics.validate();
-  return build(block_gtq_widths(statistics, rope, bits), seed);
+  const std::vector<std::uint8_t> widths = block_gtq_widths(statistics, rope, bits);
+  std::vector<PlaneArray> planes;  // each width in use has its indices and its scale
+  for (int width = 1; width <= max_width; ++width) {
+    const std::int64_t channels = std::count(widths.begin(), widths.end(), width);
+    if (channels > 0) planes.push_back({2 * planes.size(), channels, width});
+  }
+  return std::make_shared<PackedCodes>(build(widths, seed), std::move(planes));
 }
 
 }  // namespace rotorquant

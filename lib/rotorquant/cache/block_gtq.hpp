@@ -4,7 +4,8 @@
 //   score of pair i   s_i = (E ||q_i||^2 + E ||k_i||^2) / 2, which RoPE does not change
 //   widths            w_i in 1..8 with sum w_i = b * pairs, least sum s_i 4^-w_i (greedy marginal gains)
 //   code              all pairs of one width together are a vector coded by TurboQuant at that width: a Haar rotation of their own, a
-//                     Lloyd-Max codebook and a 16-bit scale, which is charged: 16 bits for each width in use
+//                     Lloyd-Max codebook and a 16-bit scale, which is charged: 16 bits for each width in use;
+//                     the planes of all widths follow one another without padding
 //
 // Keys are coded after RoPE. The stored scale is the least-squares one in place of the authors' rescaling to the vector's length: it
 // takes the same bits and never does worse.

@@ -86,6 +86,7 @@ TEST(BlockGtq, ChargesAScaleForEveryWidthAndKeepsStrongChannelsBetter) {
   ASSERT_GT(used.size(), 2U);
   EXPECT_EQ(quantizer->layout().bits_of(FieldKind::index), 3 * dim);
   EXPECT_EQ(quantizer->layout().bits_of(FieldKind::scale), 16 * static_cast<std::int64_t>(used.size()));
+  EXPECT_EQ(quantizer->layout().bits_of(FieldKind::padding), 0);
 
   const Matrix x = normal_matrix(500, dim, 2);
   const Matrix decoded = decode(*quantizer, encode(*quantizer, x));
