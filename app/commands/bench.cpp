@@ -19,7 +19,7 @@ constexpr std::int64_t most_dims = 4096;
 constexpr std::int64_t most_threads = 4096;
 
 struct BenchOptions : CommonOptions {
-  std::vector<std::string> operations{"encode", "decode", "score"};
+  std::vector<std::string> operations{"encode", "decode", "score", "score-int8"};
   std::vector<std::string> quantizers{"rotorquant", "turboquant:rotation=hadamard", "dense-gemm",
                                       "uncompressed"};
   std::string dims = "128";
@@ -113,7 +113,7 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
   auto options = std::make_shared<BenchOptions>();
   command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:INDEX")
       ->capture_default_str();
-  command->add_option("--ops", options->operations, "encode, decode, score")
+  command->add_option("--ops", options->operations, "encode, decode, score, score-int8")
       ->delimiter(',')
       ->capture_default_str();
   command

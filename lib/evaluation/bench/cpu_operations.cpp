@@ -37,6 +37,8 @@ constexpr std::int64_t rows_that_may_differ = 1;
 
 // Sums of dim products in float32, in any order, err by less than this share of the norms of their factors.
 constexpr double sum_tolerance = 1e-5;
+// Scores by 8-bit integers: both factors are rounded to a 254th of their range.
+constexpr double integer_tolerance = 2e-2;
 
 // What the operations of a group share.
 struct Data {
@@ -175,12 +177,13 @@ void check_decode(Subject& subject) {
   });
 }
 
-void check_score(const Data& data, const std::vector<float>& x, std::int64_t row, const std::string& text) {
+void check_score(const Data& data, const std::vector<float>& x, std::int64_t row, const std::string& text,
+                 double tolerance) {
   double expected = 0.0;
   for (std::size_t i = 0; i < x.size(); ++i)
     expected += static_cast<double>(x[i]) * static_cast<double>(data.query[i]);
   const double got = data.scores[static_cast<std::size_t>(row)];
-  if (std::abs(got - expected) > sum_tolerance * norm_of(x) * norm_of(data.query)) {
+  if (std::abs(got - expected) > tolerance * norm_of(x) * norm_of(data.query)) {
     throw Error(
         fmt::format("bench: score by '{}' is wrong at vector {}: {}; valid: {}", text, row, got, expected));
   }
@@ -222,15 +225,15 @@ BenchOperation read_of(const std::shared_ptr<Data>& data) {
   return {read_operation, "", bytes, 0, check, host_timer(run)};
 }
 
-BenchOperation score_elements(const std::shared_ptr<Data>& data) {
+BenchOperation score_elements(const std::string& name, const std::shared_ptr<Data>& data) {
   const auto run = [data] { score_rows(data->context, data->query.data(), data->x(), data->scores.data()); };
   const auto check = [data, run] {
     run();
     for_checked_rows(*data, [&](std::int64_t r, const std::vector<float>& x) {
-      check_score(*data, x, r, element_baseline);
+      check_score(*data, x, r, element_baseline, sum_tolerance);
     });
   };
-  return {"score", element_baseline, data->input_bytes(), 4 * data->shape.vectors, check, host_timer(run)};
+  return {name, element_baseline, data->input_bytes(), 4 * data->shape.vectors, check, host_timer(run)};
 }
 
 BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subject>& subject) {
@@ -259,17 +262,24 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
     };
     return {name, subject->text, code_bytes, data.input_bytes(), check, host_timer(run)};
   }
-  const auto run = [subject] {
+  const bool integers = name == "score-int8";
+  const auto run = [subject, integers] {
     Data& shared = *subject->data;
-    subject->quantizer->score(shared.context, {shared.query.data(), 1, shared.shape.dim},
-                              std::as_const(subject->codes).view(),
-                              {shared.scores.data(), 1, shared.shape.vectors});
+    const HostView<const float> query{shared.query.data(), 1, shared.shape.dim};
+    const HostView<float> scores{shared.scores.data(), 1, shared.shape.vectors};
+    const ConstCodes<Space::cpu> codes = std::as_const(subject->codes).view();
+    if (integers) {
+      subject->quantizer->score_int8(shared.context, query, codes, scores);
+    } else {
+      subject->quantizer->score(shared.context, query, codes, scores);
+    }
   };
-  const auto check = [subject, encode, run] {
+  const double tolerance = integers ? integer_tolerance : sum_tolerance;
+  const auto check = [subject, encode, run, tolerance] {
     encode();
     run();
     for_checked_rows(*subject->data, [&](std::int64_t r, const std::vector<float>&) {
-      check_score(*subject->data, decoded(*subject, r), r, subject->text);
+      check_score(*subject->data, decoded(*subject, r), r, subject->text, tolerance);
     });
   };
   return {name, subject->text, code_bytes, 4 * data.shape.vectors, check, host_timer(run)};
@@ -286,7 +296,7 @@ std::shared_ptr<const Quantizer> build(const std::string& text, const BenchShape
 }  // namespace
 
 const std::vector<std::string>& cpu_operation_names() {
-  static const std::vector<std::string> names{"encode", "decode", "score"};
+  static const std::vector<std::string> names{"encode", "decode", "score", "score-int8"};
   return names;
 }
 
@@ -317,7 +327,7 @@ BenchGroup cpu_group(const CpuBenchRequest& request, std::vector<SkippedOperatio
     for (const auto& subject : subjects) group.operations.push_back(operation_of(name, subject));
     const bool wanted = std::find(request.quantizers.begin(), request.quantizers.end(), element_baseline) !=
                         request.quantizers.end();
-    if (name == "score" && wanted) group.operations.push_back(score_elements(data));
+    if (name.starts_with("score") && wanted) group.operations.push_back(score_elements(name, data));
   }
   return group;
 }

@@ -5,11 +5,14 @@
 #include <vector>
 
 #include "rotorquant/core/elements.hpp"
+#include "rotorquant/core/isa.hpp"
+#include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-constexpr std::int64_t lanes = 16;  // running sums of a score
+constexpr std::int64_t rows_together = 8;  // converted at a time: they stay in the first-level cache
 
 // body(begin, end) once for each thread, on pieces of whole cache lines.
 template <typename Body>
@@ -49,20 +52,15 @@ std::uint64_t read_memory(const Context& context, const std::uint8_t* from, std:
 
 void score_rows(const Context& context, const float* query, const ConstHostTensor& x, float* scores) {
   constexpr std::int64_t rows_per_chunk = 1024;
+  const ScalarKernels& kernels = scalar_kernels(active_isa());
   parallel_chunks(context, x.rows, rows_per_chunk, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> values(static_cast<std::size_t>(x.cols));
-    for (std::int64_t t = begin; t < end; ++t) {
-      load_elements(x.type, x.row(t), x.cols, values.data());
-      float sums[lanes] = {};
-      std::int64_t c = 0;
-      for (; c + lanes <= x.cols; c += lanes) {
-        for (std::int64_t lane = 0; lane < lanes; ++lane)
-          sums[lane] += values[static_cast<std::size_t>(c + lane)] * query[c + lane];
-      }
-      for (; c < x.cols; ++c) sums[c % lanes] += values[static_cast<std::size_t>(c)] * query[c];
-      float sum = 0.0F;
-      for (const float lane : sums) sum += lane;
-      scores[t] = sum;
+    static thread_local ScratchFloats value_scratch;
+    float* values = value_scratch.reserve(rows_together * x.cols);
+    const float ones[rows_together] = {1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F};
+    for (std::int64_t t = begin; t < end; t += rows_together) {
+      const std::int64_t rows = std::min(rows_together, end - t);
+      load_elements(x.type, x.row(t), rows * x.cols, values);
+      kernels.score({query, 1, x.cols, x.cols}, values, ones, rows, {scores + t, x.rows});
     }
   });
 }

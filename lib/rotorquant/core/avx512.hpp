@@ -17,8 +17,9 @@
 #endif
 
 #define ROTORQUANT_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c")))
-#define ROTORQUANT_AVX512_INLINE \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c"), always_inline)) inline
+#define ROTORQUANT_AVX512_LAMBDA \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c"), always_inline))
+#define ROTORQUANT_AVX512_INLINE ROTORQUANT_AVX512_LAMBDA inline
 
 namespace rotorquant::avx512 {
 

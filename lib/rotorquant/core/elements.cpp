@@ -3,6 +3,11 @@
 #include <cstring>
 
 #include "rotorquant/core/half.hpp"
+#include "rotorquant/core/isa.hpp"
+
+#if defined(__x86_64__)
+#include "rotorquant/core/avx512.hpp"
+#endif
 
 namespace rotorquant {
 namespace {
@@ -26,9 +31,22 @@ void store_with(const float* from, std::int64_t count, void* to, const Convert& 
   }
 }
 
+#if defined(__x86_64__)
+ROTORQUANT_AVX512 void load_halves(const void* from, std::int64_t count, float* to) {
+  const std::int64_t whole = count / avx512::lanes * avx512::lanes;
+  for (std::int64_t i = 0; i < whole; i += avx512::lanes)
+    _mm512_storeu_ps(to + i, avx512::load<ElementType::float16>(from, i));
+  if (const __mmask16 rest = avx512::lanes_below(count - whole); rest != 0)
+    _mm512_mask_storeu_ps(to + whole, rest, avx512::load<ElementType::float16>(from, whole, rest));
+}
+#endif
+
 }  // namespace
 
 void load_elements(ElementType type, const void* from, std::int64_t count, float* to) {
+#if defined(__x86_64__)
+  if (type == ElementType::float16 && active_isa() == Isa::avx512) return load_halves(from, count, to);
+#endif
   switch (type) {
     case ElementType::float16:
       return load_with(from, count, to, half_to_float);

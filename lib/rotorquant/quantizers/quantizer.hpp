@@ -33,15 +33,18 @@ class Quantizer {
   virtual void decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const = 0;
   // The same for numbers of any type: the codes of x converted to float32, and decoded values rounded to
   // nearest even. Here through a float32 copy; quantizers with kernels for 16-bit numbers make none.
-  virtual void encode_tensor(const Context& context, const ConstHostTensor& x,
-                             Codes<Space::cpu> codes) const;
-  virtual void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
-                             const HostTensor& x) const;
+  virtual void encode_tensor(const Context& context, const ConstHostTensor& x, Codes<Space::cpu> codes) const;
+  virtual void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes, const HostTensor& x) const;
   // scores(i, t) = estimate of <queries(i), x(t)>; queries [m, dim], scores [m, n]. Equal to <queries(i),
   // decode(t)> but for rounding: here through decode, in blocks; quantizers that can rotate the query instead
   // do so.
   virtual void score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
                      HostView<float> scores) const;
+  // The same, faster and rougher where a quantizer has 8-bit integer kernels; its class says by how much.
+  virtual void score_int8(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
+                          HostView<float> scores) const {
+    score(context, queries, codes, scores);
+  }
   // sums(i) = sum over t of weights(i, t) decode(t); weights [m, n], sums [m, dim].
   virtual void weighted_sum(const Context& context, HostView<const float> weights,
                             ConstCodes<Space::cpu> codes, HostView<float> sums) const;
@@ -64,5 +67,7 @@ class Quantizer {
 // Vectors handled together by one thread: a block of this many fits the first-level cache at every usual
 // head_dim.
 inline constexpr std::int64_t vectors_per_block = 64;
+// Vectors dealt to a thread at a time.
+inline constexpr std::int64_t vectors_per_chunk = 512;
 
 }  // namespace rotorquant

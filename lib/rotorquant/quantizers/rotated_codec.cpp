@@ -6,17 +6,30 @@
 #include <utility>
 #include <vector>
 
-#include "rotorquant/core/dense_product.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/scratch.hpp"
-#include "rotorquant/core/transpose.hpp"
 
 namespace rotorquant {
 namespace {
 
-// Vectors dealt to a thread at a time.
-constexpr std::int64_t vectors_per_chunk = 512;
+// Decoded vectors that take more than this would push one another out of the caches before anybody reads them.
+constexpr std::int64_t streamed_bytes = 32 << 20;
+
+// Kernels take up to this many coordinates of a query at a time.
+constexpr std::int64_t query_padding = 64;
+
+// R q [queries.rows, stride], with zeros from the rotated dimension to the stride.
+std::vector<float> rotated_queries(const Rotation& rotation, HostView<const float> queries,
+                                   std::int64_t stride) {
+  const std::int64_t dim = rotation.output_dim();
+  std::vector<float> rotated(static_cast<std::size_t>(queries.rows * dim));
+  rotation.apply(queries, {rotated.data(), queries.rows, dim});
+  std::vector<float> padded(static_cast<std::size_t>(queries.rows * stride));
+  for (std::int64_t i = 0; i < queries.rows; ++i)
+    std::copy_n(rotated.data() + i * dim, dim, padded.data() + i * stride);
+  return padded;
+}
 
 }  // namespace
 
@@ -57,6 +70,7 @@ void RotatedCodec::decode_tensor(const Context& context, ConstCodes<Space::cpu> 
                                  const HostTensor& x) const {
   const std::int64_t rotated_dim = rotation_->output_dim();
   const std::int64_t rows = rotation_->rows_at_once();
+  const bool stream = codes.count * x.cols * element_bytes(x.type) >= streamed_bytes;
   parallel_chunks(context, codes.count, vectors_per_chunk, [&](std::int64_t begin, std::int64_t end) {
     // Kept from chunk to chunk by each thread.
     static thread_local ScratchFloats value_scratch, scale_scratch, turned_scratch;
@@ -67,7 +81,7 @@ void RotatedCodec::decode_tensor(const Context& context, ConstCodes<Space::cpu> 
       const std::int64_t count = std::min(rows, end - r);
       load_block(slice(codes, r, count), {values, count, rotated_dim}, scales);
       rotation_->apply_transpose({values, count, rotated_dim}, {turned, count, x.cols});
-      kernels_.scale(turned, scales, x.row_range(r, count));
+      kernels_.scale(turned, scales, stream, x.row_range(r, count));
     }
   });
 }
@@ -82,25 +96,25 @@ void RotatedCodec::decode(const Context& context, ConstCodes<Space::cpu> codes, 
 
 void RotatedCodec::score(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
                          HostView<float> scores) const {
-  const std::int64_t rotated_dim = rotation_->output_dim();
-  std::vector<float> rotated(static_cast<std::size_t>(queries.rows * rotated_dim));
-  rotation_->apply(queries, {rotated.data(), queries.rows, rotated_dim});
-  const std::vector<float> transposed = transpose({rotated.data(), queries.rows, rotated_dim});
-  parallel_chunks(context, codes.count, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t count = end - begin;
-    std::vector<float> values(static_cast<std::size_t>(count * rotated_dim));
-    std::vector<float> scales(static_cast<std::size_t>(count));
-    std::vector<float> products(static_cast<std::size_t>(count * queries.rows));
-    load_block(slice(codes, begin, count), {values.data(), count, rotated_dim}, scales.data());
-    dense_product({values.data(), count, rotated_dim}, {transposed.data(), rotated_dim, queries.rows},
-                  {products.data(), count, queries.rows});
-    for (std::int64_t i = 0; i < queries.rows; ++i) {
-      for (std::int64_t t = 0; t < count; ++t) {
-        scores.row(i)[begin + t] =
-            products[static_cast<std::size_t>(t * queries.rows + i)] * scales[static_cast<std::size_t>(t)];
-      }
-    }
+  const std::int64_t dim = rotation_->output_dim();
+  const std::int64_t stride = (dim + query_padding - 1) / query_padding * query_padding;
+  const std::vector<float> rotated = rotated_queries(*rotation_, queries, stride);
+  const ScoreQueries prepared{rotated.data(), queries.rows, dim, stride};
+  parallel_chunks(context, codes.count, vectors_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+    score_block(prepared, slice(codes, begin, end - begin), {scores.data + begin, scores.cols});
   });
+}
+
+void RotatedCodec::score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
+                               const ScoreRows& scores) const {
+  static thread_local ScratchFloats value_scratch, scale_scratch;
+  float* values = value_scratch.reserve(vectors_per_block * queries.dim);
+  float* scales = scale_scratch.reserve(vectors_per_block);
+  for (std::int64_t begin = 0; begin < codes.count; begin += vectors_per_block) {
+    const std::int64_t count = std::min(vectors_per_block, codes.count - begin);
+    load_block(slice(codes, begin, count), {values, count, queries.dim}, scales);
+    kernels_.score(queries, values, scales, count, {scores.data + begin, scores.stride});
+  }
 }
 
 void RotatedCodec::weighted_sum(const Context& context, HostView<const float> weights,

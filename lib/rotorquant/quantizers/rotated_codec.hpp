@@ -36,6 +36,9 @@ class RotatedCodec : public Quantizer {
   const ScalarKernels& kernels_;
 
  private:
+  // scores(i, t) of the vectors of `codes`; queries rotated. Here by load_block.
+  virtual void score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
+                           const ScoreRows& scores) const;
   // x [at most vectors_per_block, dim] -> codes. `first_row` is the row of x(0) in the whole input, for
   // messages.
   virtual void encode_block(const ConstHostTensor& x, std::int64_t first_row,

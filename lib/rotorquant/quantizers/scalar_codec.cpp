@@ -98,11 +98,56 @@ float ScalarCodec::stored_scale(float norm, const float* y, const std::uint8_t* 
 
 void ScalarCodec::load_block(ConstCodes<Space::cpu> codes, HostView<float> centroids, float* scales) const {
   kernels_.look_up(tables_, codes.arrays[0], codes.count, centroids.cols, centroids.data);
-  for (std::int64_t r = 0; r < codes.count; ++r) {
-    scales[r] = scale_rule_ == ScaleRule::none
-                    ? 1.0F
-                    : load_norm(norm_type_, codes.arrays[1] + r * norm_bits(norm_type_) / 8);
+  std::copy_n(load_scales(codes), codes.count, scales);
+}
+
+// The stored scales in float32, [codes.count], until the next call on this thread.
+const float* ScalarCodec::load_scales(ConstCodes<Space::cpu> codes) const {
+  static thread_local ScratchFloats scratch;
+  float* scales = scratch.reserve(codes.count);
+  if (scale_rule_ == ScaleRule::none) {
+    std::fill_n(scales, codes.count, 1.0F);
+  } else {
+    const auto type = norm_type_ == NormType::fp16 ? ElementType::float16 : ElementType::float32;
+    load_elements(type, codes.arrays[1], codes.count, scales);
   }
+  return scales;
+}
+
+void ScalarCodec::score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
+                              const ScoreRows& scores) const {
+  kernels_.score_codes(tables_, queries, codes.arrays[0], load_scales(codes), codes.count, scores);
+}
+
+void ScalarCodec::score_int8(const Context& context, HostView<const float> queries,
+                             ConstCodes<Space::cpu> codes, HostView<float> scores) const {
+  if (tables_.levels.empty()) return score(context, queries, codes, scores);
+  const std::int64_t dim = rotation().output_dim();
+  constexpr std::int64_t padding = 64;
+  const std::int64_t stride = (dim + padding - 1) / padding * padding;
+  std::vector<float> rotated(static_cast<std::size_t>(queries.rows * dim));
+  rotation().apply(queries, {rotated.data(), queries.rows, dim});
+  std::vector<std::int8_t> integers(static_cast<std::size_t>(queries.rows * stride));
+  std::vector<float> factors(static_cast<std::size_t>(queries.rows));
+  std::vector<std::int32_t> sums(static_cast<std::size_t>(queries.rows));
+  for (std::int64_t i = 0; i < queries.rows; ++i) {
+    const float* row = rotated.data() + i * dim;
+    float largest = 0.0F;
+    for (std::int64_t c = 0; c < dim; ++c) largest = std::max(largest, std::abs(row[c]));
+    const float step = largest / 127.0F;
+    factors[static_cast<std::size_t>(i)] = step * tables_.level_factor;
+    for (std::int64_t c = 0; c < dim && step > 0.0F; ++c) {
+      const auto integer = static_cast<std::int8_t>(std::lround(row[c] / step));
+      integers[static_cast<std::size_t>(i * stride + c)] = integer;
+      sums[static_cast<std::size_t>(i)] += integer;
+    }
+  }
+  const IntegerQueries prepared{integers.data(), factors.data(), sums.data(), queries.rows, dim, stride};
+  parallel_chunks(context, codes.count, vectors_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+    const ConstCodes<Space::cpu> part = slice(codes, begin, end - begin);
+    kernels_.score_integers(tables_, prepared, part.arrays[0], load_scales(part), part.count,
+                            {scores.data + begin, scores.cols});
+  });
 }
 
 }  // namespace rotorquant

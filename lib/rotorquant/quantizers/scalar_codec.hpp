@@ -30,7 +30,15 @@ class ScalarCodec final : public RotatedCodec {
   NormType norm_type() const { return norm_type_; }
   ScaleRule scale_rule() const { return scale_rule_; }
 
+  // Scores by 8-bit integers: the rotated query and the centroids are rounded to 8 bits, so that a score errs by
+  // less than 2% of ||q|| ||x||, and their products summed exactly. More than 4 bits: as score().
+  void score_int8(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
+                  HostView<float> scores) const override;
+
  private:
+  void score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
+                   const ScoreRows& scores) const override;
+  const float* load_scales(ConstCodes<Space::cpu> codes) const;
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
   // Of the vector with this norm, rotated coordinates y and planes.
   float stored_scale(float norm, const float* y, const std::uint8_t* planes) const;

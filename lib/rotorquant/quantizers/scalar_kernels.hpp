@@ -21,6 +21,31 @@ struct ScalarTables {
   // the lower and the upper half; [max(16, 2^bits)], tree[0] unused.
   std::vector<float> tree;
   std::vector<float> centroids;  // [max(16, 2^bits)]
+  // Up to 4 bits: centroid i is level_factor (levels[i] - 128) but for rounding, levels 1..255; [16].
+  std::vector<std::uint8_t> levels;
+  float level_factor = 0.0F;
+};
+
+// Queries after the rotation, [count, stride] with zeros from dim to stride, a multiple of 64, for score_codes and score_integers.
+struct ScoreQueries {
+  const float* values;
+  std::int64_t count;
+  std::int64_t dim;
+  std::int64_t stride;
+};
+// The same in 8-bit integers: query i is factors[i] integers(i) but for rounding, the centroids' factor included.
+struct IntegerQueries {
+  const std::int8_t* values;
+  const float* factors;      // [count]
+  const std::int32_t* sums;  // [count], of the integers
+  std::int64_t count;
+  std::int64_t dim;
+  std::int64_t stride;
+};
+// scores(i, t) is data[i * stride + t].
+struct ScoreRows {
+  float* data;
+  std::int64_t stride;
 };
 
 struct ScalarKernels {
@@ -34,8 +59,21 @@ struct ScalarKernels {
   // The centroids of the indices: planes -> y [rows, dim].
   void (*look_up)(const ScalarTables& tables, const std::uint8_t* planes, std::int64_t rows, std::int64_t dim,
                   float* y);
-  // x [rows, dim] -> out, scales[row] * x in float32, then rounded to the type of `out`.
-  void (*scale)(const float* x, const float* scales, const HostTensor& out);
+  // x [rows, dim] -> out, scales[row] * x in float32, then rounded to the type of `out`. `stream` says that
+  // nobody reads `out` soon: it may bypass the caches.
+  void (*scale)(const float* x, const float* scales, bool stream, const HostTensor& out);
+  // scores(i, t) = scales[t] <queries(i), y(t)>. Products are added in float32 in 16 running sums, coordinate c
+  // to sum c mod 16; then the upper half of the sums to the lower half until one is left.
+  void (*score)(const ScoreQueries& queries, const float* y, const float* scales, std::int64_t rows,
+                const ScoreRows& scores);
+  // The same of the centroids of the indices.
+  void (*score_codes)(const ScalarTables& tables, const ScoreQueries& queries, const std::uint8_t* planes,
+                      const float* scales, std::int64_t rows, const ScoreRows& scores);
+  // scores(i, t) = scales[t] factor(i) <integers(i), level(t)>, level the 8-bit centroids; exact up to the two
+  // last products. For up to 4 bits.
+  void (*score_integers)(const ScalarTables& tables, const IntegerQueries& queries,
+                         const std::uint8_t* planes, const float* scales, std::int64_t rows,
+                         const ScoreRows& scores);
 };
 
 const ScalarKernels& scalar_kernels(Isa isa);

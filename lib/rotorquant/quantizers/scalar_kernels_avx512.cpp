@@ -203,6 +203,26 @@ ROTORQUANT_AVX512_INLINE __m512 centroids_of(const __mmask16 (&masks)[bits], con
   return _mm512_i32gather_ps(index, table, sizeof(float));
 }
 
+// The indices of 64 coordinates in bytes, from the eight bytes of each plane at `row`.
+template <int bits>
+ROTORQUANT_AVX512_INLINE __m512i index_bytes(const std::uint8_t* row, std::int64_t stride) {
+  std::uint64_t plane = 0;
+  std::memcpy(&plane, row, sizeof plane);
+  __m512i index = _mm512_maskz_set1_epi8(plane, 1);
+  for (int j = 1; j < bits; ++j) {
+    std::memcpy(&plane, row + j * stride, sizeof plane);
+    index = _mm512_mask_add_epi8(index, plane, index, _mm512_set1_epi8(static_cast<char>(1 << j)));
+  }
+  return index;
+}
+
+// Centroids of 16 of them; up to 4 bits.
+template <int quarter>
+ROTORQUANT_AVX512_INLINE __m512 centroids_of_quarter(__m512i index, __m512 low) {
+  return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(index, quarter)), low);
+}
+constexpr int most_byte_bits = 4;
+
 template <int bits>
 ROTORQUANT_AVX512 void look_up_bits(const ScalarTables& tables, const std::uint8_t* planes, std::int64_t rows,
                                     std::int64_t dim, float* y) {
@@ -214,7 +234,17 @@ ROTORQUANT_AVX512 void look_up_bits(const ScalarTables& tables, const std::uint8
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::uint8_t* row = planes + r * bits * stride;
     float* out = y + r * dim;
-    for (std::int64_t c = 0; c < whole; c += lanes) {
+    std::int64_t c = 0;
+    if constexpr (bits <= most_byte_bits) {
+      for (; c + 64 <= dim; c += 64) {
+        const __m512i index = index_bytes<bits>(row + c / 8, stride);
+        _mm512_storeu_ps(out + c, centroids_of_quarter<0>(index, low));
+        _mm512_storeu_ps(out + c + 16, centroids_of_quarter<1>(index, low));
+        _mm512_storeu_ps(out + c + 32, centroids_of_quarter<2>(index, low));
+        _mm512_storeu_ps(out + c + 48, centroids_of_quarter<3>(index, low));
+      }
+    }
+    for (; c < whole; c += lanes) {
       __mmask16 masks[bits];
       for (int j = 0; j < bits; ++j) std::memcpy(&masks[j], row + j * stride + c / 8, sizeof masks[j]);
       _mm512_storeu_ps(out + c, centroids_of<bits>(masks, table, low));
@@ -234,6 +264,29 @@ void look_up(const ScalarTables& tables, const std::uint8_t* planes, std::int64_
   dispatch_bits(tables.bits, [&](auto bits) { look_up_bits<bits()>(tables, planes, rows, dim, y); });
 }
 
+// Whole cache lines past the caches; row lengths and addresses are multiples of 64 bytes.
+template <ElementType type>
+ROTORQUANT_AVX512 void stream_type(const float* x, const float* scales, const HostTensor& out) {
+  for (std::int64_t r = 0; r < out.rows; ++r) {
+    const float* row = x + r * out.cols;
+    const __m512 factor = _mm512_set1_ps(scales[r]);
+    std::uint8_t* to = out.row(r);
+    if constexpr (type == ElementType::float32) {
+      for (std::int64_t c = 0; c < out.cols; c += lanes) {
+        _mm512_stream_ps(reinterpret_cast<float*>(to) + c, _mm512_mul_ps(_mm512_loadu_ps(row + c), factor));
+      }
+    } else {
+      for (std::int64_t c = 0; c < out.cols; c += 2 * lanes) {
+        const __m256i low = avx512::narrow<type>(_mm512_mul_ps(_mm512_loadu_ps(row + c), factor));
+        const __m256i high = avx512::narrow<type>(_mm512_mul_ps(_mm512_loadu_ps(row + c + lanes), factor));
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 2 * c),
+                            _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+      }
+    }
+  }
+  _mm_sfence();
+}
+
 template <ElementType type>
 ROTORQUANT_AVX512 void scale_type(const float* x, const float* scales, const HostTensor& out) {
   const std::int64_t whole = out.cols / lanes * lanes;
@@ -250,13 +303,230 @@ ROTORQUANT_AVX512 void scale_type(const float* x, const float* scales, const Hos
   }
 }
 
-void scale(const float* x, const float* scales, const HostTensor& out) {
-  avx512::dispatch_type(out.type, [&]<ElementType type>() { scale_type<type>(x, scales, out); });
+void scale(const float* x, const float* scales, bool stream, const HostTensor& out) {
+  constexpr std::int64_t line = 64;
+  const bool whole_lines = out.cols * element_bytes(out.type) % line == 0 &&
+                           reinterpret_cast<std::uintptr_t>(out.data) % line == 0;
+  avx512::dispatch_type(out.type, [&]<ElementType type>() {
+    if (stream && whole_lines) return stream_type<type>(x, scales, out);
+    scale_type<type>(x, scales, out);
+  });
+}
+
+// The sixteen sums in the order of the definition.
+ROTORQUANT_AVX512_INLINE float fold(__m512 sums) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+ROTORQUANT_AVX512_INLINE __m128 fold_to_four(__m512 sums) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+}
+
+// fold() of four rows.
+ROTORQUANT_AVX512_INLINE __m128 fold_four(__m512 a, __m512 b, __m512 c, __m512 d) {
+  __m128 rows[4] = {fold_to_four(a), fold_to_four(b), fold_to_four(c), fold_to_four(d)};
+  _MM_TRANSPOSE4_PS(rows[0], rows[1], rows[2], rows[3]);
+  return _mm_add_ps(_mm_add_ps(rows[0], rows[2]), _mm_add_ps(rows[1], rows[3]));
+}
+
+ROTORQUANT_AVX512 void score(const ScoreQueries& queries, const float* y, const float* scales,
+                             std::int64_t rows, const ScoreRows& scores) {
+  const std::int64_t whole = queries.dim / lanes * lanes;
+  const __mmask16 rest = lanes_below(queries.dim - whole);
+  for (std::int64_t t = 0; t < rows; ++t) {
+    const float* row = y + t * queries.dim;
+    for (std::int64_t i = 0; i < queries.count; ++i) {
+      const float* query = queries.values + i * queries.stride;
+      __m512 sums = _mm512_setzero_ps();
+      for (std::int64_t c = 0; c < whole; c += lanes) {
+        sums = _mm512_add_ps(sums, _mm512_mul_ps(_mm512_loadu_ps(query + c), _mm512_loadu_ps(row + c)));
+      }
+      if (rest != 0) {
+        sums = _mm512_add_ps(sums, _mm512_mul_ps(_mm512_maskz_loadu_ps(rest, query + whole),
+                                                 _mm512_maskz_loadu_ps(rest, row + whole)));
+      }
+      scores.data[i * scores.stride + t] = scales[t] * fold(sums);
+    }
+  }
+}
+
+// Queries and rows whose sums are kept in registers together.
+template <int bits, int queries_together, int rows_together>
+ROTORQUANT_AVX512_INLINE void score_group(const ScalarTables& tables, const ScoreQueries& queries,
+                                          std::int64_t first_query, const std::uint8_t* planes,
+                                          const float* scales, const ScoreRows& scores, __m512 low) {
+  const std::int64_t stride = plane_bytes(queries.dim);
+  const float* table = tables.centroids.data();
+  __m512 sums[rows_together][queries_together];
+  for (int r = 0; r < rows_together; ++r) {
+    for (int i = 0; i < queries_together; ++i) sums[r][i] = _mm512_setzero_ps();
+  }
+  const auto add = [&](int r, std::int64_t c, __m512 centroids) ROTORQUANT_AVX512_LAMBDA {
+    for (int i = 0; i < queries_together; ++i) {
+      const float* query = queries.values + (first_query + i) * queries.stride;
+      sums[r][i] = _mm512_add_ps(sums[r][i], _mm512_mul_ps(_mm512_loadu_ps(query + c), centroids));
+    }
+  };
+  std::int64_t c = 0;
+  if constexpr (bits <= most_byte_bits) {
+    for (; c + 64 <= queries.dim; c += 64) {
+      for (int r = 0; r < rows_together; ++r) {
+        const __m512i index = index_bytes<bits>(planes + r * bits * stride + c / 8, stride);
+        add(r, c, centroids_of_quarter<0>(index, low));
+        add(r, c + 16, centroids_of_quarter<1>(index, low));
+        add(r, c + 32, centroids_of_quarter<2>(index, low));
+        add(r, c + 48, centroids_of_quarter<3>(index, low));
+      }
+    }
+  }
+  for (; c < queries.dim; c += lanes) {
+    const bool two_bytes = stride - c / 8 >= 2;
+    for (int r = 0; r < rows_together; ++r) {
+      const std::uint8_t* row = planes + r * bits * stride + c / 8;
+      __mmask16 masks[bits] = {};
+      for (int j = 0; j < bits; ++j) {
+        if (two_bytes) {
+          std::memcpy(&masks[j], row + j * stride, 2);
+        } else {
+          masks[j] = row[j * stride];
+        }
+      }
+      add(r, c, centroids_of<bits>(masks, table, low));
+    }
+  }
+  for (int i = 0; i < queries_together; ++i) {
+    float* out = scores.data + (first_query + i) * scores.stride;
+    if constexpr (rows_together == 4) {
+      _mm_storeu_ps(
+          out, _mm_mul_ps(_mm_loadu_ps(scales), fold_four(sums[0][i], sums[1][i], sums[2][i], sums[3][i])));
+    } else {
+      for (int r = 0; r < rows_together; ++r) out[r] = scales[r] * fold(sums[r][i]);
+    }
+  }
+}
+
+template <int bits>
+ROTORQUANT_AVX512 void score_bits(const ScalarTables& tables, const ScoreQueries& queries,
+                                  const std::uint8_t* planes, const float* scales, std::int64_t rows,
+                                  const ScoreRows& scores) {
+  constexpr int together = 4;
+  const __m512 low = _mm512_loadu_ps(tables.centroids.data());
+  const std::int64_t stride = bits * plane_bytes(queries.dim);
+  for (std::int64_t t = 0; t < rows;) {
+    const bool group = t + together <= rows;
+    const ScoreRows part{scores.data + t, scores.stride};
+    const std::uint8_t* codes = planes + t * stride;
+    std::int64_t i = 0;
+    for (; i + together <= queries.count; i += together) {
+      if (group) {
+        score_group<bits, together, together>(tables, queries, i, codes, scales + t, part, low);
+      } else {
+        score_group<bits, together, 1>(tables, queries, i, codes, scales + t, part, low);
+      }
+    }
+    for (; i < queries.count; ++i) {
+      if (group) {
+        score_group<bits, 1, together>(tables, queries, i, codes, scales + t, part, low);
+      } else {
+        score_group<bits, 1, 1>(tables, queries, i, codes, scales + t, part, low);
+      }
+    }
+    t += group ? together : 1;
+  }
+}
+
+void score_codes(const ScalarTables& tables, const ScoreQueries& queries, const std::uint8_t* planes,
+                 const float* scales, std::int64_t rows, const ScoreRows& scores) {
+  dispatch_bits(tables.bits,
+                [&](auto bits) { score_bits<bits()>(tables, queries, planes, scales, rows, scores); });
+}
+
+#define ROTORQUANT_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni")))
+#define ROTORQUANT_VNNI_LAMBDA \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni"), always_inline))
+#define ROTORQUANT_VNNI_INLINE ROTORQUANT_VNNI_LAMBDA inline
+
+// Of one row, the sum over coordinates of level times integer, levels 128 too large: 64 coordinates at once,
+// planes to bytes, bytes to levels, products into 32-bit sums.
+template <int bits>
+ROTORQUANT_VNNI_INLINE __m512i level_sums(__m512i levels, const std::int8_t* query, const std::uint8_t* row,
+                                          std::int64_t stride, std::int64_t dim) {
+  __m512i sums = _mm512_setzero_si512();
+  std::int64_t c = 0;
+  for (; c + 64 <= dim; c += 64) {
+    const __m512i index = index_bytes<bits>(row + c / 8, stride);
+    sums = _mm512_dpbusd_epi32(sums, _mm512_shuffle_epi8(levels, index), _mm512_loadu_si512(query + c));
+  }
+  if (c < dim) {
+    std::uint8_t planes[bits * 8] = {};
+    for (int j = 0; j < bits; ++j)
+      std::memcpy(planes + 8 * j, row + j * stride + c / 8, static_cast<std::size_t>(stride - c / 8));
+    const __m512i index = index_bytes<bits>(planes, 8);
+    sums = _mm512_dpbusd_epi32(sums, _mm512_shuffle_epi8(levels, index), _mm512_loadu_si512(query + c));
+  }
+  return sums;
+}
+
+ROTORQUANT_VNNI_INLINE __m128i add_quarters(__m512i sums) {
+  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
+  return _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+}
+
+template <int bits>
+ROTORQUANT_VNNI void integer_bits(const ScalarTables& tables, const IntegerQueries& queries,
+                                  const std::uint8_t* planes, const float* scales, std::int64_t rows,
+                                  const ScoreRows& scores) {
+  const __m512i levels =
+      _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(tables.levels.data())));
+  const std::int64_t stride = plane_bytes(queries.dim);
+  const auto sums_of = [&](const std::int8_t* query, std::int64_t t) ROTORQUANT_VNNI_LAMBDA {
+    return add_quarters(level_sums<bits>(levels, query, planes + t * bits * stride, stride, queries.dim));
+  };
+  for (std::int64_t i = 0; i < queries.count; ++i) {
+    const std::int8_t* query = queries.values + i * queries.stride;
+    float* out = scores.data + i * scores.stride;
+    const __m128i offset = _mm_set1_epi32(128 * queries.sums[i]);
+    const __m128 factor = _mm_set1_ps(queries.factors[i]);
+    std::int64_t t = 0;
+    for (; t + 4 <= rows; t += 4) {
+      const __m128i low = _mm_hadd_epi32(sums_of(query, t), sums_of(query, t + 1));
+      const __m128i high = _mm_hadd_epi32(sums_of(query, t + 2), sums_of(query, t + 3));
+      const __m128i sums = _mm_sub_epi32(_mm_hadd_epi32(low, high), offset);
+      _mm_storeu_ps(out + t, _mm_mul_ps(_mm_loadu_ps(scales + t), _mm_mul_ps(factor, _mm_cvtepi32_ps(sums))));
+    }
+    for (; t < rows; ++t) {
+      const __m128i low = _mm_hadd_epi32(sums_of(query, t), _mm_setzero_si128());
+      const std::int32_t sum =
+          _mm_cvtsi128_si32(_mm_sub_epi32(_mm_hadd_epi32(low, _mm_setzero_si128()), offset));
+      out[t] = scales[t] * (queries.factors[i] * static_cast<float>(sum));
+    }
+  }
+}
+
+void score_integers(const ScalarTables& tables, const IntegerQueries& queries, const std::uint8_t* planes,
+                    const float* scales, std::int64_t rows, const ScoreRows& scores) {
+  static const bool vnni = __builtin_cpu_supports("avx512vnni") != 0;
+  if (!vnni) return scalar_kernels_serial.score_integers(tables, queries, planes, scales, rows, scores);
+  switch (tables.bits) {
+    case 1:
+      return integer_bits<1>(tables, queries, planes, scales, rows, scores);
+    case 2:
+      return integer_bits<2>(tables, queries, planes, scales, rows, scores);
+    case 3:
+      return integer_bits<3>(tables, queries, planes, scales, rows, scores);
+    default:
+      return integer_bits<4>(tables, queries, planes, scales, rows, scores);
+  }
 }
 
 }  // namespace
 
-const ScalarKernels scalar_kernels_avx512 = {normalize, quantize, look_up, scale};
+const ScalarKernels scalar_kernels_avx512 = {normalize, quantize,    look_up,       scale,
+                                             score,     score_codes, score_integers};
 
 }  // namespace rotorquant
 #endif

@@ -49,13 +49,69 @@ void look_up(const ScalarTables& tables, const std::uint8_t* planes, std::int64_
   }
 }
 
-void scale(const float* x, const float* scales, const HostTensor& out) {
+void scale(const float* x, const float* scales, bool, const HostTensor& out) {
   static thread_local std::vector<float> scaled;
   scaled.resize(static_cast<std::size_t>(out.cols));
   for (std::int64_t r = 0; r < out.rows; ++r) {
     for (std::int64_t c = 0; c < out.cols; ++c)
       scaled[static_cast<std::size_t>(c)] = x[r * out.cols + c] * scales[r];
     store_elements(out.type, scaled.data(), out.cols, out.row(r));
+  }
+}
+
+constexpr std::int64_t running_sums = 16;
+
+float dot(const float* query, const float* y, std::int64_t dim) {
+  float sums[running_sums] = {};
+  std::int64_t c = 0;
+  for (; c + running_sums <= dim; c += running_sums) {
+    for (std::int64_t lane = 0; lane < running_sums; ++lane) sums[lane] += query[c + lane] * y[c + lane];
+  }
+  for (; c < dim; ++c) sums[c % running_sums] += query[c] * y[c];
+  for (std::int64_t half = running_sums / 2; half > 0; half /= 2) {
+    for (std::int64_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
+}
+
+void score(const ScoreQueries& queries, const float* y, const float* scales, std::int64_t rows,
+           const ScoreRows& scores) {
+  for (std::int64_t t = 0; t < rows; ++t) {
+    for (std::int64_t i = 0; i < queries.count; ++i) {
+      scores.data[i * scores.stride + t] =
+          scales[t] * dot(queries.values + i * queries.stride, y + t * queries.dim, queries.dim);
+    }
+  }
+}
+
+void score_codes(const ScalarTables& tables, const ScoreQueries& queries, const std::uint8_t* planes,
+                 const float* scales, std::int64_t rows, const ScoreRows& scores) {
+  static thread_local std::vector<float> y;
+  y.resize(static_cast<std::size_t>(queries.dim));
+  const std::int64_t stride = tables.bits * plane_bytes(queries.dim);
+  for (std::int64_t t = 0; t < rows; ++t) {
+    look_up(tables, planes + t * stride, 1, queries.dim, y.data());
+    score(queries, y.data(), scales + t, 1, {scores.data + t, scores.stride});
+  }
+}
+
+void score_integers(const ScalarTables& tables, const IntegerQueries& queries, const std::uint8_t* planes,
+                    const float* scales, std::int64_t rows, const ScoreRows& scores) {
+  static thread_local std::vector<std::uint8_t> indices;
+  static thread_local std::vector<std::int32_t> levels;
+  indices.resize(static_cast<std::size_t>(queries.dim));
+  levels.resize(static_cast<std::size_t>(queries.dim));
+  const std::int64_t stride = tables.bits * plane_bytes(queries.dim);
+  for (std::int64_t t = 0; t < rows; ++t) {
+    unpack_planes(planes + t * stride, queries.dim, tables.bits, indices.data());
+    for (std::size_t c = 0; c < levels.size(); ++c)
+      levels[c] = static_cast<std::int32_t>(tables.levels[indices[c]]) - 128;
+    for (std::int64_t i = 0; i < queries.count; ++i) {
+      const std::int8_t* query = queries.values + i * queries.stride;
+      std::int32_t sum = 0;
+      for (std::size_t c = 0; c < levels.size(); ++c) sum += static_cast<std::int32_t>(query[c]) * levels[c];
+      scores.data[i * scores.stride + t] = scales[t] * (queries.factors[i] * static_cast<float>(sum));
+    }
   }
 }
 
@@ -73,9 +129,19 @@ ScalarTables::ScalarTables(const Codebook& codebook_)
     for (std::size_t i = 0; i < count; ++i)
       tree[count + i] = codebook.boundaries[i * spacing + spacing / 2 - 1];
   }
+  if (codebook.centroids.size() > smallest_table) return;
+  float largest = 0.0F;
+  for (const float centroid : codebook.centroids) largest = std::max(largest, std::abs(centroid));
+  level_factor = largest / 127.0F;
+  levels.resize(smallest_table);
+  for (std::size_t i = 0; i < codebook.centroids.size(); ++i) {
+    const float level = level_factor > 0.0F ? codebook.centroids[i] / level_factor : 0.0F;
+    levels[i] = static_cast<std::uint8_t>(128 + std::lround(level));
+  }
 }
 
-const ScalarKernels scalar_kernels_serial = {normalize, quantize, look_up, scale};
+const ScalarKernels scalar_kernels_serial = {normalize, quantize,    look_up,       scale,
+                                             score,     score_codes, score_integers};
 
 const ScalarKernels& scalar_kernels(Isa isa) {
 #if defined(__x86_64__)

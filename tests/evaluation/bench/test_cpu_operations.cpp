@@ -30,7 +30,7 @@ TEST(CpuOperations, EveryCheckPassesOnEveryType) {
                             dim, type),
                     skipped);
       EXPECT_TRUE(skipped.empty());
-      ASSERT_EQ(group.operations.size(), 2U + 3U * 5U + 1U);
+      ASSERT_EQ(group.operations.size(), 2U + 4U * 5U + 2U);
       for (const BenchOperation& operation : group.operations) {
         EXPECT_NO_THROW(operation.check()) << operation.name << " " << operation.quantizer << " " << dim;
         EXPECT_GT(operation.time(2), 0.0);

@@ -92,6 +92,20 @@ TEST_P(EveryInstructionSet, EqualsSerial) {
           other.decode_tensor({2}, std::as_const(expected).view(), {have.data(), type, rows, dim});
           ASSERT_EQ(want, have) << "values: dim " << dim << ", " << bits << " bits, "
                                 << element_type_name(type);
+          if (type != ElementType::float32) continue;
+          // Five queries: a group that kernels take together, and one more.
+          constexpr std::int64_t queries = 5;
+          std::vector<float> scores(queries * rows), other_scores(queries * rows);
+          serial.score({}, {x.data(), queries, dim}, std::as_const(expected).view(),
+                       {scores.data(), queries, rows});
+          other.score({2}, {x.data(), queries, dim}, std::as_const(expected).view(),
+                      {other_scores.data(), queries, rows});
+          ASSERT_EQ(scores, other_scores) << "scores: dim " << dim << ", " << bits << " bits";
+          serial.score_int8({}, {x.data(), queries, dim}, std::as_const(expected).view(),
+                            {scores.data(), queries, rows});
+          other.score_int8({2}, {x.data(), queries, dim}, std::as_const(expected).view(),
+                           {other_scores.data(), queries, rows});
+          ASSERT_EQ(scores, other_scores) << "integer scores: dim " << dim << ", " << bits << " bits";
         }
       }
     }
@@ -105,6 +119,35 @@ INSTANTIATE_TEST_SUITE_P(Rotations, EveryInstructionSet,
                            return std::get<0>(instance.param).name + "_" +
                                   std::string(isa_name(std::get<1>(instance.param)));
                          });
+
+TEST(ScalarCodec, IntegerScoresErrByLessThanTwoPercent) {
+  for (const std::int64_t dim : {1, 3, 64, 80, 128, 257}) {
+    const std::vector<float> x = samples(dim);
+    for (int bits = 1; bits <= 8; ++bits) {
+      const ScalarCodec codec(make_rotation("rotor", dim, 3),
+                              lloyd_max_codebook(CodebookLaw::gaussian, bits, dim));
+      CodeBuffer codes(codec.layout(), rows);
+      codec.encode({}, {x.data(), rows, dim}, codes.view());
+      std::vector<float> exact(rows * rows), rough(rows * rows);
+      codec.score({}, {x.data(), rows, dim}, std::as_const(codes).view(), {exact.data(), rows, rows});
+      codec.score_int8({}, {x.data(), rows, dim}, std::as_const(codes).view(), {rough.data(), rows, rows});
+      std::vector<double> norms;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        double energy = 0.0;
+        for (std::int64_t c = 0; c < dim; ++c)
+          energy += std::pow(x[static_cast<std::size_t>(r * dim + c)], 2.0);
+        norms.push_back(std::sqrt(energy));
+      }
+      for (std::size_t i = 0; i < rows; ++i) {
+        for (std::size_t t = 0; t < rows; ++t)
+          EXPECT_NEAR(rough[i * rows + t], exact[i * rows + t], 0.02 * norms[i] * norms[t] + 1e-12);
+      }
+      if (bits > 4) {
+        EXPECT_EQ(rough, exact);
+      }
+    }
+  }
+}
 
 // The reciprocal's correction gives the quotient's bits (scalar_kernels_avx512.cpp): unit vectors of 16-bit
 // floats in two coordinates meet many pairs of significands.
