@@ -5,6 +5,7 @@
 
 #include "commands/command.hpp"
 #include "evaluation/bench/bench_report.hpp"
+#include "evaluation/bench/gpu_operations.hpp"
 #include "evaluation/bench/script_operation.hpp"
 #include "evaluation/report/atomic_file.hpp"
 #include "evaluation/report/report.hpp"
@@ -54,6 +55,10 @@ std::vector<evaluation::BenchShape> shapes_of(const BenchOptions& options) {
             shape.threads = threads == 0 ? available_threads() : static_cast<int>(threads);
             shape.vectors = evaluation::vectors_of_size(size, dim, shape.type, shape.threads);
             shape.residence = size == "l2" ? "L2" : size == "dram" ? "DRAM" : "memory";
+            if (options.device != "cpu") {
+              shape.device = fmt::format("cuda:{}", gpu_index(options.device));
+              shape.residence = "HBM";  // every run starts with a cache full of other data
+            }
             shapes.push_back(shape);
           }
         }
@@ -65,18 +70,20 @@ std::vector<evaluation::BenchShape> shapes_of(const BenchOptions& options) {
 
 void run_bench(const BenchOptions& options, const Invocation& invocation) {
   check_device(options.device);
-  if (options.device != "cpu")
-    throw Error(fmt::format("device {}: no benchmark of this device; valid: --device cpu", options.device));
+  const bool on_gpu = options.device != "cpu";
+  const int gpu = gpu_index(options.device);
   evaluation::RunInfo run;
   run.argv = invocation.argv;
   run.device = options.device;
+  run.gpu = gpu_name(options.device);
   const auto start = std::chrono::steady_clock::now();
   std::vector<evaluation::BenchResult> results;
   std::vector<evaluation::SkippedOperation> skipped;
   for (const evaluation::BenchShape& shape : shapes_of(options)) {
     run.threads = std::max(run.threads, shape.threads);
     evaluation::BenchGroup group =
-        evaluation::cpu_group({options.operations, options.quantizers, shape}, skipped);
+        on_gpu ? evaluation::gpu_group({options.operations, options.quantizers, shape, gpu}, skipped)
+               : evaluation::cpu_group({options.operations, options.quantizers, shape}, skipped);
     for (const std::string& command : options.rivals) {
       if (auto operation = evaluation::script_operation(command, shape, skipped))
         group.operations.push_back(std::move(*operation));
@@ -113,14 +120,16 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
   auto options = std::make_shared<BenchOptions>();
   command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:INDEX")
       ->capture_default_str();
-  command->add_option("--ops", options->operations, "encode, decode, score, score-int8")
+  command
+      ->add_option("--ops", options->operations,
+                   "encode, decode, score, score-int8; on a GPU encode, decode, score, attend")
       ->delimiter(',')
       ->capture_default_str();
   command
       ->add_option(
           "--quantizers", options->quantizers,
           "Quantizers; also dense-gemm (a dense rotation by a tuned matrix product) and uncompressed "
-          "(scores of the vectors themselves)")
+          "(scores of the vectors themselves); on a GPU fp16-split-k (attention over fp16 rows)")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--dims", options->dims, "Head dimensions")->capture_default_str();

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,12 @@ struct CommonOptions {
 // Refuses a device the tool cannot use, in one line: an unknown name (UsageError), or CUDA without a GPU
 // (Error).
 void check_device(const std::string& device);
+
+// INDEX of cuda:INDEX; 0 for any other device.
+int gpu_index(const std::string& device);
+
+// The name of the GPU that a checked device means; nothing for the CPU.
+std::optional<std::string> gpu_name(const std::string& device);
 
 // Refuses, as a UsageError, an output that is one of the inputs or another output, under whatever name. Empty names and "-" are
 // none.

@@ -64,18 +64,25 @@ void check_file_output(const std::string& path) {
     throw UsageError(fmt::format("output '{}'; valid: the name of an HDF5 file", path));
 }
 
+int gpu_index(const std::string& device) {
+  if (!device.starts_with("cuda:")) return 0;
+  return static_cast<int>(evaluation::parse_ranges(device.substr(5), "device cuda", 0, 1023).front());
+}
+
+std::optional<std::string> gpu_name(const std::string& device) {
+  if (device == "cpu") return std::nullopt;
+  return available_gpus().at(static_cast<std::size_t>(gpu_index(device))).name;
+}
+
 void check_device(const std::string& device) {
   if (device == "cpu") return;
-  std::int64_t index = 0;
-  if (device.starts_with("cuda:")) {
-    index = evaluation::parse_ranges(device.substr(5), "device cuda", 0, 1023).front();
-  } else if (device != "cuda") {
+  if (device != "cuda" && !device.starts_with("cuda:"))
     throw UsageError(fmt::format("device '{}'; valid: cpu, cuda or cuda:INDEX", device));
-  }
+  const int index = gpu_index(device);
   if (!built_with_cuda())
     throw Error(fmt::format("device {}: this build has no CUDA; valid: --device cpu", device));
   const std::vector<GpuInfo> gpus = available_gpus();
-  if (index >= static_cast<std::int64_t>(gpus.size())) {
+  if (static_cast<std::size_t>(index) >= gpus.size()) {
     throw Error(fmt::format("device {}: {} GPUs found; valid: --device cpu{}", device, gpus.size(),
                             gpus.empty() ? "" : fmt::format(", cuda:0 to cuda:{}", gpus.size() - 1)));
   }

@@ -1,6 +1,8 @@
 // rotorquant list: what this build knows: quantizers with their parameters, rotations, metrics, devices.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "commands/command.hpp"
@@ -38,6 +40,14 @@ void print_parameters(const std::vector<ParameterInfo>& parameters) {
   fmt::print("\n");
 }
 
+// Where a quantizer runs as it is by default, at a usual head dimension.
+std::vector<std::string> devices_of(const QuantizerInfo& info) {
+  const auto quantizer = make_quantizer({info.name, {}}, {std::max(info.min_bits, 3), 0, 64});
+  std::vector<std::string> devices{"cpu"};
+  if (!quantizer->unsupported_on(Space::cuda)) devices.emplace_back("cuda");
+  return devices;
+}
+
 ordered_json quantizers_json() {
   ordered_json list = ordered_json::array();
   for (const QuantizerInfo& info : quantizer_registry()) {
@@ -46,6 +56,7 @@ ordered_json quantizers_json() {
                     {"source", info.source},
                     {"values_use", info.value_name},
                     {"min_bits", info.min_bits},
+                    {"devices", devices_of(info)},
                     {"parameters", parameters_json(info.parameters)}});
   }
   for (const evaluation::CalibratedInfo& info : evaluation::calibrated_registry()) {
@@ -54,6 +65,7 @@ ordered_json quantizers_json() {
                     {"source", info.source},
                     {"values_use", info.values},
                     {"min_bits", 1},
+                    {"devices", {"cpu"}},
                     {"parameters", parameters_json(info.parameters)}});
   }
   return list;
@@ -124,7 +136,8 @@ ordered_json devices_json() {
 
 void print_quantizers() {
   for (const QuantizerInfo& info : quantizer_registry()) {
-    fmt::print("{}\n  {}\n  source: {}\n", info.name, info.summary, info.source);
+    fmt::print("{}\n  {}\n  source: {}\n  devices: {}\n", info.name, info.summary, info.source,
+               fmt::join(devices_of(info), ", "));
     if (info.value_name != info.name) fmt::print("  values use: {}\n", info.value_name);
     print_parameters(info.parameters);
   }

@@ -106,6 +106,7 @@ evaluation::SweepExecution SweepOptions::execution() const {
   evaluation::SweepExecution execution;
   execution.threads = common.thread_count();
   execution.space = common.device == "cpu" ? Space::cpu : Space::cuda;
+  execution.gpu = gpu_index(common.device);
   execution.quiet = common.quiet;
   execution.resume = resume;
   execution.maps = maps;
@@ -135,6 +136,7 @@ void run_and_report(const SweepOptions& options, const evaluation::SweepRequest&
   run.argv = invocation.argv;
   run.config = evaluation::to_json(request);
   run.device = options.common.device;
+  run.gpu = gpu_name(options.common.device);
   run.threads = options.common.thread_count();
   const std::vector<evaluation::Dump> dumps = options.open_dumps(request);
   const evaluation::SweepExecution execution = options.execution();

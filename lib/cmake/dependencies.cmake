@@ -3,6 +3,9 @@ include(FetchContent)
 set(FETCHCONTENT_TRY_FIND_PACKAGE_MODE ALWAYS)
 
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+if(ROTORQUANT_CUDA)
+  find_package(CUDAToolkit REQUIRED)
+endif()
 
 FetchContent_Declare(Eigen3
   URL https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.gz

@@ -19,6 +19,7 @@ class TunedDenseRotation final : public Rotation {
   std::int64_t rows_at_once() const override { return 256; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  RotationProgram program() const override { return {RotationProgram::Kind::dense, dim_, dim_, {}, matrix_}; }
 
  private:
   std::int64_t dim_;

@@ -206,11 +206,12 @@ bool has_edge_layers(const Setting& setting) {
 }
 
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context) {
+  const std::optional<int> gpu = context.space == Space::cuda ? std::optional(context.gpu) : std::nullopt;
   return {TensorMethod(parse_tensor_spec(setting.keys, setting.bits, setting.sinks),
-                       {seed, context.head_dim, context.transforms, TensorRole::keys, context.num_layers}),
+                       {seed, context.head_dim, context.transforms, TensorRole::keys, context.num_layers, gpu}),
           TensorMethod(parse_tensor_spec(setting.values, setting.bits, setting.sinks),
                        {seed + value_seed_offset, context.value_dim, context.transforms, TensorRole::values,
-                        context.num_layers})};
+                        context.num_layers, gpu})};
 }
 
 bool differ_in_rotation_alone(const Setting& a, const Setting& b) {

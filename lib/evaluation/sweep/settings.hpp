@@ -21,6 +21,7 @@ struct SettingContext {
   std::shared_ptr<const TransformSet> transforms;  // null without
   std::string transforms_path;                     // the file they are from, for errors
   std::int64_t num_layers = 0;                     // of the model
+  int gpu = 0;                                     // with Space::cuda
 };
 
 // The methods of one setting and seed: seed s for keys, s + 100 for values.

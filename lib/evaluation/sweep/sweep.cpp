@@ -131,7 +131,7 @@ class Sweep {
     load_transforms();
     const DumpInfo& info = dumps.front().info();
     setting_context_ = {info.head_dim, info.value_dim,     execution.space,
-                        transforms_,   request.transforms, info.num_layers};
+                        transforms_,   request.transforms, info.num_layers, execution.gpu};
     SettingList list = expand_settings(request, setting_context_);
     result_.settings = std::move(list.settings);
     result_.skipped = std::move(list.skipped);

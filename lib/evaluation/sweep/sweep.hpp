@@ -16,6 +16,7 @@ namespace rotorquant::evaluation {
 struct SweepExecution {
   int threads = 1;
   Space space = Space::cpu;       // where quantizers run
+  int gpu = 0;                    // with Space::cuda
   bool quiet = false;             // no progress
   std::vector<std::string> maps;  // how the dumps were read (--map): cells depend on it
   std::string journal_path;       // "" = no journal

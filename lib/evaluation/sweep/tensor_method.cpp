@@ -10,6 +10,7 @@
 #include "rotorquant/cache/block_gtq.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/device/offloaded_quantizer.hpp"
 #include "rotorquant/quantizers/kivi_codec.hpp"
 #include "rotorquant/quantizers/pca_codec.hpp"
 #include "rotorquant/quantizers/registry.hpp"
@@ -263,6 +264,8 @@ std::shared_ptr<const SequenceFit> TensorMethod::build_fit(int bits, const Tenso
                                              make(bits, context.dim - spec_.outliers));
   }
   quantizer_ = make(bits, context.dim);
+  if (context.gpu && !quantizer_->unsupported_on(Space::cuda))
+    return std::make_shared<FixedFit>(run_on_gpu(quantizer_, *context.gpu));
   return std::make_shared<FixedFit>(quantizer_);
 }
 

@@ -9,6 +9,7 @@
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/device/device_quantizer.hpp"
 
 namespace rotorquant {
 namespace {
@@ -48,6 +49,10 @@ ScalarCodec::ScalarCodec(std::shared_ptr<const Rotation> rotation, Codebook code
     const FieldKind kind = scale_rule_ == ScaleRule::norm ? FieldKind::norm : FieldKind::scale;
     layout_.arrays.push_back(number_array("norms", kind, norm_bits(norm_type_)));
   }
+}
+
+std::optional<std::string> ScalarCodec::unsupported_on(Space space) const {
+  return space == Space::cpu ? std::nullopt : unsupported_device_dim(rotation().output_dim());
 }
 
 void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,

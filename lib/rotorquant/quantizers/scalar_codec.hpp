@@ -35,6 +35,8 @@ class ScalarCodec final : public RotatedCodec {
   void score_int8(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
                   HostView<float> scores) const override;
 
+  std::optional<std::string> unsupported_on(Space space) const override;
+
  private:
   void score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
                    const ScoreRows& scores) const override;

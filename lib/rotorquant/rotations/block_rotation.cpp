@@ -113,6 +113,25 @@ void BlockRotation<block>::apply_transpose(HostView<const float> y, HostView<flo
   multiply_rows<block>(transposes_, y, x);
 }
 
+template <int block>
+RotationProgram BlockRotation<block>::program() const {
+  RotationProgram program{RotationProgram::Kind::steps, dim_, output_dim_, {}, {}};
+  for (std::size_t g = 0; g < matrices_.size(); ++g) {
+    const auto first = static_cast<std::int64_t>(g) * block;
+    // A left-over pair of a rotor rotation: its matrix keeps the third coordinate apart.
+    const std::int64_t size = std::min<std::int64_t>(block, output_dim_ - first);
+    RotationStep& step = program.steps.emplace_back(RotationStep{{-1, -1, -1, -1}, {}});
+    for (std::int64_t i = 0; i < size; ++i) {
+      step.index[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(first + i);
+      for (std::int64_t j = 0; j < size; ++j) {
+        step.matrix[static_cast<std::size_t>(4 * i + j)] =
+            matrices_[g][static_cast<std::size_t>(block * i + j)];
+      }
+    }
+  }
+  return program;
+}
+
 template class BlockRotation<2>;
 template class BlockRotation<3>;
 template class BlockRotation<4>;

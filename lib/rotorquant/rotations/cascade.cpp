@@ -176,4 +176,25 @@ void CascadeRotation::apply_transpose(HostView<const float> y, HostView<float> x
   run_rows(y, x, true);
 }
 
+RotationProgram CascadeRotation::program() const {
+  RotationProgram program{RotationProgram::Kind::steps, dim_, dim_, {}, {}};
+  for (const Layer& layer : layers_) {
+    for (const Triple& triple : layer.triples) {
+      RotationStep& step = program.steps.emplace_back(RotationStep{{triple.a, triple.b, triple.c, -1}, {}});
+      for (std::size_t i = 0; i < 3; ++i) {
+        for (std::size_t j = 0; j < 3; ++j) {
+          step.matrix[4 * i + j] = rotors_ == CascadeRotors::flat
+                                       ? (two_thirds - (i == j ? 1.0F : 0.0F)) * triple.signs[j]
+                                       : triple.matrix[3 * i + j];
+        }
+      }
+    }
+    for (const Plane& plane : layer.planes) {
+      program.steps.push_back(
+          {{plane.a, plane.b, -1, -1}, {plane.cosine, -plane.sine, 0.0F, 0.0F, plane.sine, plane.cosine}});
+    }
+  }
+  return program;
+}
+
 }  // namespace rotorquant

@@ -38,6 +38,7 @@ class CascadeRotation final : public Rotation {
   std::int64_t stored_floats() const override { return stored_floats_; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  RotationProgram program() const override;
 
  private:
   // One rotor on the coordinates a, b, c.

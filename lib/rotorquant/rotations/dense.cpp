@@ -49,4 +49,8 @@ void DenseRotation::apply_transpose(HostView<const float> y, HostView<float> x) 
   dense_product(y, {matrix_.data(), dim_, dim_}, x);
 }
 
+RotationProgram DenseRotation::program() const {
+  return {RotationProgram::Kind::dense, dim_, dim_, {}, matrix_};
+}
+
 }  // namespace rotorquant

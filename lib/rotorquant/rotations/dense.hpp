@@ -21,6 +21,7 @@ class DenseRotation final : public Rotation {
   std::int64_t rows_at_once() const override { return 64; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  RotationProgram program() const override;
 
  private:
   std::int64_t dim_;

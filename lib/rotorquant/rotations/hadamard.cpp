@@ -84,4 +84,8 @@ void HadamardRotation::apply_transpose(HostView<const float> y, HostView<float> 
   }
 }
 
+RotationProgram HadamardRotation::program() const {
+  return {RotationProgram::Kind::hadamard, dim_, dim_, {}, signs_};
+}
+
 }  // namespace rotorquant

@@ -20,6 +20,7 @@ class HadamardRotation final : public Rotation {
   std::int64_t stored_floats() const override { return dim_; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  RotationProgram program() const override;
 
  private:
   void transform_block(const float* x, std::int64_t offset, std::int64_t size, bool transpose,

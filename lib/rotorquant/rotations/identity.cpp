@@ -12,4 +12,8 @@ void IdentityRotation::apply_transpose(HostView<const float> y, HostView<float> 
   std::copy_n(y.data, y.size(), x.data);
 }
 
+RotationProgram IdentityRotation::program() const {
+  return {RotationProgram::Kind::steps, dim_, dim_, {}, {}};
+}
+
 }  // namespace rotorquant

@@ -12,6 +12,7 @@ class IdentityRotation final : public Rotation {
   std::int64_t stored_floats() const override { return 0; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  RotationProgram program() const override;
 
  private:
   std::int64_t dim_;

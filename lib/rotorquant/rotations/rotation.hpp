@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "rotorquant/core/view.hpp"
+#include "rotorquant/rotations/rotation_program.hpp"
 
 namespace rotorquant {
 
@@ -29,6 +30,8 @@ class Rotation {
   virtual void apply(HostView<const float> x, HostView<float> y) const = 0;
   // y [n, output_dim] -> x [n, input_dim].
   virtual void apply_transpose(HostView<const float> y, HostView<float> x) const = 0;
+  // The same map as data.
+  virtual RotationProgram program() const = 0;
 };
 
 }  // namespace rotorquant

@@ -1,6 +1,7 @@
 // Properties that every rotation of the registry has, and what is particular to each.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "rotorquant/core/error.hpp"
@@ -94,6 +95,52 @@ TEST_P(EveryRotation, PreservesNormsAndIsUndoneByItsTranspose) {
       const double length = norm(x.row(r), x.cols);
       EXPECT_NEAR(norm(y.row(r), y.cols), length, orthogonality_tolerance * length);
       EXPECT_LE(distance(back.row(r), x.row(r), x.cols), orthogonality_tolerance * length);
+    }
+  });
+}
+
+// A step or matrix of a program, applied to one vector in float64.
+std::vector<double> run_program(const RotationProgram& program, const float* x) {
+  std::vector<double> y(static_cast<std::size_t>(program.output_dim), 0.0);
+  std::copy_n(x, program.input_dim, y.begin());
+  if (program.kind == RotationProgram::Kind::dense) {
+    std::vector<double> product(y.size(), 0.0);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      for (std::size_t j = 0; j < y.size(); ++j)
+        product[i] += static_cast<double>(program.numbers[i * y.size() + j]) * y[j];
+    }
+    return product;
+  }
+  for (const RotationStep& step : program.steps) {
+    double turned[4] = {};
+    for (std::size_t i = 0; i < 4; ++i) {
+      for (std::size_t j = 0; j < 4; ++j) {
+        if (step.index[i] < 0 || step.index[j] < 0) continue;
+        turned[i] += static_cast<double>(step.matrix[4 * i + j]) * y[static_cast<std::size_t>(step.index[j])];
+      }
+    }
+    for (std::size_t i = 0; i < 4; ++i) {
+      if (step.index[i] >= 0) y[static_cast<std::size_t>(step.index[i])] = turned[i];
+    }
+  }
+  return y;
+}
+
+TEST_P(EveryRotation, IsItsProgram) {
+  for_each(all_dims, [](const Rotation& rotation) {
+    const RotationProgram program = rotation.program();
+    ASSERT_EQ(program.input_dim, rotation.input_dim());
+    ASSERT_EQ(program.output_dim, rotation.output_dim());
+    if (program.kind == RotationProgram::Kind::hadamard) {
+      ASSERT_EQ(static_cast<std::int64_t>(program.numbers.size()), program.input_dim);
+      return;  // the transform itself is a function of its own, tested below
+    }
+    const Matrix x = normal_matrix(1, rotation.input_dim(), 8);
+    const Matrix y = apply(rotation, x);
+    const std::vector<double> expected = run_program(program, x.row(0));
+    for (std::int64_t c = 0; c < y.cols; ++c) {
+      EXPECT_NEAR(y.row(0)[c], expected[static_cast<std::size_t>(c)],
+                  orthogonality_tolerance * norm(x.row(0), x.cols));
     }
   });
 }

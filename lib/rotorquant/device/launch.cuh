@@ -1,0 +1,44 @@
+#pragma once
+// Launches of kernels over tiles of 32 rows, one warp a block.
+#include <limits>
+
+#include "rotorquant/device/rotation.cuh"
+#include "rotorquant/device/runtime.cuh"
+
+namespace rotorquant::device {
+
+// Dynamic shared memory beyond this must be asked for.
+inline constexpr std::size_t default_shared_bytes = 48 << 10;
+
+template <typename Kernel>
+void allow_shared_memory(const char* name, Kernel kernel, std::size_t bytes) {
+  if (bytes <= default_shared_bytes) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        std::string(name) + " with " + std::to_string(bytes) + " bytes of shared memory a block");
+}
+
+// Blocks of a persistent kernel that the current GPU holds at a time.
+template <typename Kernel>
+int resident_blocks(const char* name, Kernel kernel, int threads, std::size_t shared_bytes) {
+  allow_shared_memory(name, kernel, shared_bytes);
+  int gpu = 0, processors = 0, blocks = 0;
+  check(cudaGetDevice(&gpu), "choice of a GPU");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, gpu), "look-up of the GPU");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes), name);
+  return processors * blocks;
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch_rows(const char* name, void (*kernel)(Parameters...), cudaStream_t stream, std::int64_t rows,
+                 std::size_t shared_bytes, const Arguments&... arguments) {
+  if (rows == 0) return;
+  const std::int64_t blocks = (rows + warp_size - 1) / warp_size;
+  if (blocks > std::numeric_limits<std::int32_t>::max()) {
+    throw Error(std::string(name) + ": " + std::to_string(rows) + " vectors in one call; valid: up to 2^36");
+  }
+  allow_shared_memory(name, kernel, shared_bytes);
+  kernel<<<static_cast<unsigned>(blocks), warp_size, shared_bytes, stream>>>(arguments...);
+  check_launch(name);
+}
+
+}  // namespace rotorquant::device

@@ -1,0 +1,41 @@
+#pragma once
+// Attention of one query token a head over a cache in device memory: softmax(scale q k) v, from codes alone. Keys are
+// never rotated back, nor values before they are summed:
+//   <q, k> = s <R q, k^>,   sum_t w_t v_t = R'^T sum_t (w_t s'_t) v^_t.
+#include <memory>
+
+#include "rotorquant/device/device_quantizer.hpp"
+
+namespace rotorquant {
+
+// Heads of all sequences lie one after the other, each with room for `capacity` tokens of which the first `tokens` are
+// attended to. queries_per_head query heads share the keys and values of one.
+struct AttentionSize {
+  std::int64_t heads = 0;             // 1..65535
+  std::int64_t queries_per_head = 1;  // 1..8
+  std::int64_t tokens = 0;            // 1..capacity
+  std::int64_t capacity = 0;          // a multiple of 8
+  float scale = 1.0F;
+};
+
+class PackedAttention {
+ public:
+  virtual ~PackedAttention() = default;
+  // queries, outputs [heads * queries_per_head, dim]; codes hold heads * capacity vectors.
+  virtual void attend(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,
+                      DeviceView<const float> queries, ConstCodes<Space::cuda> keys,
+                      ConstCodes<Space::cuda> values, DeviceView<float> outputs) const = 0;
+};
+
+// Keys and values of two plain quantizers of the same width, on one GPU. Errors: those of make_device_quantizer, and
+// quantizers without this path: it takes scalar codes of 2 to 4 bits and 64 or 128 coordinates, a codebook symmetric
+// about 0, norms in fp16.
+std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Quantizer> keys,
+                                                       std::shared_ptr<const Quantizer> values, int gpu);
+
+// The baseline: the same kernel over fp16 keys and values [heads, capacity, dim], dim 64 or 128. Runs on the current GPU.
+void attend_half(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,
+                 DeviceView<const float> queries, const void* keys, const void* values,
+                 DeviceView<float> outputs);
+
+}  // namespace rotorquant

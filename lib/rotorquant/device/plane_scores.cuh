@@ -1,0 +1,21 @@
+#pragma once
+// Scores from bit planes by tensor cores: up to eight queries at a time, in fp16 and what that rounding left of them.
+#include "rotorquant/device/plane_fragments.cuh"
+#include "rotorquant/device/runtime.cuh"
+#include "rotorquant/quantizers/scalar_codec.hpp"
+
+namespace rotorquant::device {
+
+// Scalar codes of 2 to 4 bits and 64 or 128 coordinates, a codebook symmetric about 0, norms in fp16.
+bool has_plane_scores(const ScalarCodec& codec);
+
+// Their unit is chosen so that all centroids lie near fp16 numbers: the largest relative error falls from 2^-12 to less than
+// a fifth of that at 2 and 3 bits.
+HalfCentroids half_centroids(const Codebook& codebook);
+
+// rotated_queries [m, dim]; codes of n vectors -> scores [m, n].
+void score_planes(cudaStream_t stream, int dim, int bits, const HalfCentroids& centroids,
+                  const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
+                  const std::uint8_t* norms, std::int64_t n, float* scores);
+
+}  // namespace rotorquant::device

@@ -1,0 +1,138 @@
+// Attention over codes on the GPU against float64 attention over the decoded keys and values.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/device/device_arrays.hpp"
+#include "rotorquant/device/packed_attention.hpp"
+
+namespace rotorquant::test {
+namespace {
+
+// Of the output. Scores err by up to 1e-4 of the norms' product, which is dozens here, and so do the logarithms of weights;
+// outputs are shorter than the values they average.
+constexpr double tolerance = 1e-2;
+
+std::vector<double> attention(const float* query, const Matrix& keys, const Matrix& values,
+                              std::int64_t first, std::int64_t tokens, double scale) {
+  std::vector<double> weights;
+  double largest = -INFINITY, sum = 0.0;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    weights.push_back(scale * inner_product(query, keys.row(first + t), keys.cols));
+    largest = std::max(largest, weights.back());
+  }
+  for (double& weight : weights) sum += weight = std::exp(weight - largest);
+  std::vector<double> output(static_cast<std::size_t>(values.cols), 0.0);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (std::int64_t c = 0; c < values.cols; ++c) {
+      output[static_cast<std::size_t>(c)] +=
+          weights[static_cast<std::size_t>(t)] / sum * static_cast<double>(values.row(first + t)[c]);
+    }
+  }
+  return output;
+}
+
+void expect_near(const Matrix& outputs, const Matrix& queries, const Matrix& keys, const Matrix& values,
+                 const AttentionSize& size) {
+  for (std::int64_t row = 0; row < queries.rows; ++row) {
+    const std::int64_t head = row / size.queries_per_head;
+    const std::vector<double> expected = attention(queries.row(row), keys, values, head * size.capacity,
+                                                   size.tokens, static_cast<double>(size.scale));
+    double error = 0.0, energy = 0.0;
+    for (std::int64_t c = 0; c < values.cols; ++c) {
+      const double wanted = expected[static_cast<std::size_t>(c)];
+      error += std::pow(static_cast<double>(outputs.row(row)[c]) - wanted, 2);
+      energy += wanted * wanted;
+    }
+    ASSERT_LE(std::sqrt(error), tolerance * std::sqrt(energy)) << "query " << row;
+  }
+}
+
+// Keys along the queries, so that some tokens dominate; values of norms far apart.
+Matrix sharp_keys(std::int64_t rows, std::int64_t dim) {
+  Matrix keys = normal_matrix(rows, dim, 21);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < dim; ++c) keys.row(r)[c] *= 1.0F + 2.0F * static_cast<float>(r % 97 == 5);
+  }
+  return keys;
+}
+Matrix uneven_values(std::int64_t rows, std::int64_t dim) {
+  Matrix values = normal_matrix(rows, dim, 22);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto scale = static_cast<float>(std::exp2(static_cast<double>(r % 13) - 6.0));
+    for (std::int64_t c = 0; c < dim; ++c) values.row(r)[c] *= scale;
+  }
+  return values;
+}
+
+constexpr AttentionSize sizes[] = {{1, 1, 1, 8, 0.1F},       {1, 8, 33, 40, 0.1F},
+                                   {3, 4, 500, 512, 0.09F},  {2, 8, 4096, 4096, 0.2F},
+                                   {5, 3, 1000, 1024, 0.5F}, {1, 2, 7, 64, 0.1F}};
+
+TEST(PackedAttention, IsThatOfTheDecodedCache) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for (const char* const spec :
+       {"rotorquant", "rotorquant:rotation=cascade", "turboquant:rotation=hadamard", "turboquant"}) {
+    for (const std::int64_t dim : {64, 128}) {
+      for (const int bits : {2, 3, 4}) {
+        const auto key_quantizer = build(spec, bits, dim, 1), value_quantizer = build(spec, bits, dim, 101);
+        const auto packed = make_packed_attention(key_quantizer, value_quantizer, 0);
+        for (const AttentionSize& size : sizes) {
+          SCOPED_TRACE(fmt::format("{}, {} bits, dim {}, {} x {} queries, {} tokens", spec, bits, dim,
+                                   size.heads, size.queries_per_head, size.tokens));
+          const std::int64_t rows = size.heads * size.capacity, heads = size.heads * size.queries_per_head;
+          const CodeBuffer key_codes = encode(*key_quantizer, sharp_keys(rows, dim));
+          const CodeBuffer value_codes = encode(*value_quantizer, uneven_values(rows, dim));
+          const DeviceCodes device_keys(key_quantizer->layout(), key_codes);
+          const DeviceCodes device_values(value_quantizer->layout(), value_codes);
+          Matrix queries = normal_matrix(heads, dim, 23);
+          const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
+          const DeviceBytes out(static_cast<std::size_t>(4 * heads * dim));
+          packed->attend(
+              nullptr, workspace, size, {reinterpret_cast<const float*>(device_queries.data()), heads, dim},
+              device_keys.view(), device_values.view(), {reinterpret_cast<float*>(out.data()), heads, dim});
+          const Matrix outputs = from_elements(out.host(), ElementType::float32, heads, dim);
+          expect_near(outputs, queries, decode(*key_quantizer, key_codes),
+                      decode(*value_quantizer, value_codes), size);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST(PackedAttention, TheHalfPrecisionBaselineIsAttention) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for (const std::int64_t dim : {64, 128}) {
+    for (const AttentionSize& size : sizes) {
+      const std::int64_t rows = size.heads * size.capacity, heads = size.heads * size.queries_per_head;
+      Matrix keys = sharp_keys(rows, dim), values = uneven_values(rows, dim),
+             queries = normal_matrix(heads, dim, 23);
+      const DeviceBytes device_keys(to_elements(keys, ElementType::float16));
+      const DeviceBytes device_values(to_elements(values, ElementType::float16));
+      const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
+      const DeviceBytes out(static_cast<std::size_t>(4 * heads * dim));
+      attend_half(nullptr, workspace, size,
+                  {reinterpret_cast<const float*>(device_queries.data()), heads, dim}, device_keys.data(),
+                  device_values.data(), {reinterpret_cast<float*>(out.data()), heads, dim});
+      expect_near(from_elements(out.host(), ElementType::float32, heads, dim), queries, keys, values, size);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(PackedAttention, RefusesWhatItHasNoKernelFor) {
+  ROTORQUANT_NEEDS_GPU();
+  EXPECT_THROW(make_packed_attention(build("rotorquant", 5, 128), build("rotorquant", 5, 128), 0), Error);
+  EXPECT_THROW(make_packed_attention(build("rotorquant", 3, 96), build("rotorquant", 3, 96), 0), Error);
+  EXPECT_THROW(make_packed_attention(build("rotorquant", 3, 128), build("rotorquant", 2, 128), 0), Error);
+  EXPECT_THROW(make_packed_attention(build("rotorquant:norm=fp32", 3, 128), build("rotorquant", 3, 128), 0),
+               Error);
+}
+
+}  // namespace
+}  // namespace rotorquant::test

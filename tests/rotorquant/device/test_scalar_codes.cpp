@@ -1,0 +1,264 @@
+// Scalar codecs on the GPU against the CPU, which defines them.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/device/device_arrays.hpp"
+#include "rotorquant/quantizers/scalar_codec.hpp"
+
+namespace rotorquant::test {
+namespace {
+
+// A coordinate this near to a boundary (in units of the vector's norm) may fall to either side of it.
+constexpr double boundary_tolerance = 1e-5;
+// Of N(0, 1/d) coordinates, about 2 * 1e-5 * (density of boundaries) lie that near, and only some of them differ.
+constexpr double most_different = 1e-4;
+
+// Of the norms' product. Tensor cores score with centroids rounded to fp16 in the best unit.
+constexpr double score_tolerance = 1e-4;
+
+constexpr std::int64_t rows = 421;  // thirteen tiles and a part of one
+
+struct Differences {
+  std::int64_t coordinates = 0, indices = 0, norms = 0;
+};
+
+// Compares codes of x and reports every index that differs without a boundary near by.
+void compare_codes(const ScalarCodec& codec, const Matrix& x, const CodeBuffer& expected,
+                   const DeviceCodes& actual, Differences& differences) {
+  const std::int64_t dim = codec.rotation().output_dim();
+  const int bits = codec.codebook().bits();
+  const std::int64_t code_bytes = codec.layout().arrays[0].bytes_per_vector();
+  const std::vector<std::uint8_t> planes = actual.host(0);
+  std::vector<std::uint8_t> wanted(static_cast<std::size_t>(dim)), got(static_cast<std::size_t>(dim));
+  std::vector<bool> same_row(static_cast<std::size_t>(x.rows), true);
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    differences.coordinates += dim;
+    const std::uint8_t* const wanted_planes = expected.view().arrays[0] + r * code_bytes;
+    const std::uint8_t* const got_planes = planes.data() + r * code_bytes;
+    if (std::memcmp(wanted_planes, got_planes, static_cast<std::size_t>(code_bytes)) == 0) continue;
+    same_row[static_cast<std::size_t>(r)] = false;
+    unpack_planes(wanted_planes, dim, bits, wanted.data());
+    unpack_planes(got_planes, dim, bits, got.data());
+    Matrix unit(1, x.cols), rotated(1, dim);
+    const double length = codec.scale_rule() == ScaleRule::none ? 1.0 : norm(x.row(r), x.cols);
+    for (std::int64_t c = 0; c < x.cols; ++c) {
+      unit.row(0)[c] = static_cast<float>(static_cast<double>(x.row(r)[c]) / length);
+    }
+    codec.rotation().apply(unit.view(), rotated.view());
+    std::int64_t differing = 0;
+    for (std::int64_t c = 0; c < dim; ++c) {
+      const int a = wanted[static_cast<std::size_t>(c)], b = got[static_cast<std::size_t>(c)];
+      if (a == b) continue;
+      ++differing;
+      ASSERT_EQ(std::abs(a - b), 1) << "row " << r << ", coordinate " << c;
+      const float boundary = codec.codebook().boundaries[static_cast<std::size_t>(std::min(a, b))];
+      ASSERT_NEAR(rotated.row(0)[c], boundary, boundary_tolerance) << "row " << r << ", coordinate " << c;
+    }
+    ASSERT_GT(differing, 0) << "row " << r << " differs in its padding";
+    differences.indices += differing;
+  }
+  if (codec.scale_rule() == ScaleRule::none) return;
+  const std::vector<std::uint8_t> norms = actual.host(1);
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    const std::int64_t bytes = codec.layout().arrays[1].bytes_per_vector();
+    const std::uint8_t* const wanted_norm = expected.view().arrays[1] + r * bytes;
+    if (std::memcmp(wanted_norm, norms.data() + r * bytes, static_cast<std::size_t>(bytes)) == 0) continue;
+    ++differences.norms;
+    const double a = load_norm(codec.norm_type(), wanted_norm);
+    const double b = load_norm(codec.norm_type(), norms.data() + r * bytes);
+    // A scale follows from the indices; a norm does not.
+    ASSERT_NE(codec.scale_rule(), ScaleRule::norm) << "row " << r;
+    ASSERT_NEAR(b / a, 1.0, codec.norm_type() == NormType::fp16 ? 2e-3 : 1e-5) << "row " << r;
+  }
+}
+
+Matrix sample(std::int64_t dim, std::uint64_t seed) {
+  Matrix x = normal_matrix(rows, dim, seed);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto scale = static_cast<float>(std::exp2(static_cast<double>(r % 9) - 4.0));
+    for (std::int64_t c = 0; c < dim; ++c) x.row(r)[c] *= scale;
+  }
+  std::fill_n(x.row(7), dim, 0.0F);
+  std::fill_n(x.row(8), dim, 0.0F);
+  x.row(8)[dim / 2] = 3.0F;  // sparse rows have coordinates on the boundary 0
+  return x;
+}
+
+class DeviceScalarCodec : public ::testing::TestWithParam<std::string> {
+ protected:
+  template <typename Body>
+  void for_each(const Body& body) {
+    for (const std::int64_t dim : {1, 5, 32, 64, 80, 96, 100, 128, 129, 256, 512}) {
+      for (int bits = 1; bits <= 8; ++bits) {
+        SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
+        const std::shared_ptr<const Quantizer> quantizer = build(GetParam(), bits, dim);
+        if (quantizer->unsupported_on(Space::cuda)) continue;  // 512 padded to 513
+        const auto* const codec = dynamic_cast<const ScalarCodec*>(quantizer.get());
+        ASSERT_NE(codec, nullptr);
+        body(*codec, *make_device_quantizer(quantizer, 0));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+};
+
+TEST_P(DeviceScalarCodec, WritesTheCodesOfTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  Differences differences;
+  for_each([&](const ScalarCodec& codec, const DeviceQuantizer& device) {
+    for (const ElementType type : element_types) {
+      SCOPED_TRACE(element_type_name(type));
+      Matrix x = sample(codec.dim(), 11);
+      const DeviceBytes elements(to_elements(x, type));
+      const CodeBuffer expected = encode(codec, x);
+      const DeviceCodes actual(codec.layout(), rows);
+      device.encode(nullptr, {elements.data(), type, rows, codec.dim()}, actual.view());
+      device.finish(nullptr);
+      compare_codes(codec, x, expected, actual, differences);
+    }
+  });
+  const double share =
+      static_cast<double>(differences.indices) / static_cast<double>(differences.coordinates);
+  std::printf("%s: %lld of %lld indices differ (%.1e), %lld scales\n", GetParam().c_str(),
+              static_cast<long long>(differences.indices), static_cast<long long>(differences.coordinates),
+              share, static_cast<long long>(differences.norms));
+  EXPECT_LT(share, most_different);
+}
+
+TEST_P(DeviceScalarCodec, DecodesAndScoresLikeTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for_each([&](const ScalarCodec& codec, const DeviceQuantizer& device) {
+    const std::int64_t dim = codec.dim();
+    const CodeBuffer codes = encode(codec, sample(dim, 12));
+    const DeviceCodes device_codes(codec.layout(), codes);
+    Matrix expected(rows, dim);
+    codec.decode({}, codes.view(), expected.view());
+    for (const ElementType type : element_types) {
+      SCOPED_TRACE(element_type_name(type));
+      const DeviceBytes out(static_cast<std::size_t>(rows * dim * element_bytes(type)));
+      device.decode(nullptr, device_codes.view(), {out.data(), type, rows, dim});
+      device.finish(nullptr);
+      const Matrix actual = from_elements(out.host(), type, rows, dim);
+      // One rounding of the output, and float32 sums of a few hundred terms.
+      const double tolerance = type == ElementType::float32   ? 2e-6
+                               : type == ElementType::float16 ? 6e-4
+                                                              : 5e-3;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        ASSERT_LE(distance(actual.row(r), expected.row(r), dim),
+                  tolerance * norm(expected.row(r), dim) + 1e-7)
+            << "row " << r;
+      }
+    }
+    Matrix queries = normal_matrix(5, dim, 13);
+    Matrix wanted(5, rows);
+    codec.score({}, queries.view(), codes.view(), wanted.view());
+    const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
+    const DeviceBytes scores(static_cast<std::size_t>(5 * rows * 4));
+    device.score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), 5, dim},
+                 device_codes.view(), {reinterpret_cast<float*>(scores.data()), 5, rows});
+    device.finish(nullptr);
+    const Matrix got = from_elements(scores.host(), ElementType::float32, 5, rows);
+    for (std::int64_t i = 0; i < 5; ++i) {
+      for (std::int64_t t = 0; t < rows; ++t) {
+        const double size = norm(queries.row(i), dim) * norm(expected.row(t), dim);
+        ASSERT_NEAR(got.row(i)[t], wanted.row(i)[t], score_tolerance * size + 1e-7)
+            << "query " << i << ", row " << t;
+      }
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rotations, DeviceScalarCodec,
+    ::testing::Values("identity", "planarquant", "rotorquant", "rotorquant:rotation=cascade",
+                      "rotorquant:rotation=cascade:cascade_rotors=haar", "isoquant", "turboquant",
+                      "turboquant:rotation=hadamard", "rotorquant:tail=pad:norm=reference",
+                      "planarquant:tail=pad:norm=fp32", "turboquant:rotation=hadamard:scale=mse",
+                      "rotorquant:scale=eden-unbiased", "isoquant:scale=none", "rotorquant:codebook=sphere"),
+    [](const auto& suite) {
+      std::string name = suite.param;
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
+      return name;
+    });
+
+TEST(DeviceEncode, TakesAnyNumberOfRows) {
+  ROTORQUANT_NEEDS_GPU();
+  const std::shared_ptr<const Quantizer> quantizer = build("rotorquant", 3, 128);
+  const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
+  for (const std::int64_t count : {0, 1, 2, 31, 32, 33, 127, 128, 129, 100003}) {
+    Matrix x = normal_matrix(count, 128, 3);
+    const DeviceBytes elements(to_elements(x, ElementType::float16));
+    const CodeBuffer expected = encode(*quantizer, x);
+    const DeviceCodes actual(quantizer->layout(), count);
+    device->encode(nullptr, {elements.data(), ElementType::float16, count, 128}, actual.view());
+    device->finish(nullptr);
+    Differences differences;
+    compare_codes(dynamic_cast<const ScalarCodec&>(*quantizer), x, expected, actual, differences);
+  }
+}
+
+TEST(DeviceEncode, NamesTheFirstRowItRefuses) {
+  ROTORQUANT_NEEDS_GPU();
+  for (const char* const spec : {"rotorquant", "turboquant"}) {
+    const std::shared_ptr<const Quantizer> quantizer = build(spec, 3, 128);
+    const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
+    const DeviceCodes codes(quantizer->layout(), 300);
+    const auto message = [&](float a, float b) {
+      Matrix x = normal_matrix(300, 128, 3);
+      x.row(77)[5] = a;
+      x.row(200)[9] = b;
+      const DeviceBytes elements(to_elements(x, ElementType::bfloat16));
+      device->encode(nullptr, {elements.data(), ElementType::bfloat16, 300, 128}, codes.view());
+      try {
+        device->finish(nullptr);
+      } catch (const Error& error) {
+        return std::string(error.what());
+      }
+      return std::string();
+    };
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_EQ(message(nan, nan), "encode: row 77 has a value that is not finite; valid: finite values");
+    EXPECT_EQ(message(1.0F, INFINITY),
+              "encode: row 200 has a value that is not finite; valid: finite values");
+    EXPECT_EQ(
+        message(1e6F, nan),
+        "encode: row 77 has a norm outside the range of a 16-bit norm (6e-8 to 65504); valid: such rows with "
+        "norm=fp32");
+    EXPECT_EQ(message(1.0F, 1.0F), "");
+  }
+}
+
+TEST(DeviceQuantizers, AreRefusedInOneLine) {
+  ROTORQUANT_NEEDS_GPU();
+  const auto message = [](const std::string& spec, std::int64_t dim) {
+    try {
+      make_device_quantizer(build(spec, 3, dim), 0);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message("rotorquant", 513),
+            "GPU: vectors of 513 coordinates have no CUDA kernels; valid: up to 512");
+  EXPECT_EQ(message("rotorquant", 512), "");
+  EXPECT_THROW(make_device_quantizer(build("rotorquant", 3, 64), 1000), Error);
+  DeviceWorkspace workspace;
+  try {
+    workspace.reserve(std::int64_t{1} << 50);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "scratch memory of the device: out of device memory; valid: fewer vectors");
+  }
+  EXPECT_NE(workspace.reserve(16), nullptr);
+}
+
+}  // namespace
+}  // namespace rotorquant::test
