@@ -77,7 +77,7 @@ struct TensorContext {
   std::shared_ptr<const TransformSet> transforms;  // needed by calibrated keys alone
   TensorRole role = TensorRole::keys;
   std::int64_t num_layers = 0;  // of the model; needed where edge layers have a width of their own
-  std::optional<int> gpu;       // where quantizers with device code run; nothing: on the CPU
+  std::optional<int> gpu = std::nullopt;  // where quantizers with device code run; nothing: on the CPU
 };
 
 // The method of one tensor with one seed. Immutable; shared by threads.
