@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
   add_calibrate_command(app, invocation);
   add_bench_command(app, invocation);
   add_tables_command(app, invocation);
+  add_figures_command(app, invocation);
   add_reconstruct_command(app, invocation);
   try {
     check_command_name(app, argc, argv);

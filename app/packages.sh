@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(g++ cmake ninja-build git ca-certificates libeigen3-dev libfmt-dev nlohmann-json3-dev libcli11-dev libhdf5-dev
           libssl-dev)
 if [[ "${1:-}" == tests ]]; then
-  packages+=(libgtest-dev python3 python3-h5py python3-jsonschema python3-numpy python3-venv)
+  packages+=(libgtest-dev gnuplot-nox python3 python3-h5py python3-jsonschema python3-numpy python3-venv)
 fi
 
 missing=()

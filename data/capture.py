@@ -71,6 +71,14 @@ class Recorder:
             raise Failure(f"{where} attention that is not simply causal")
 
 
+def register():
+    """The recorder that models loaded with attention RECORDER call."""
+    recorder = Recorder()
+    AttentionInterface.register(RECORDER, recorder)
+    AttentionMaskInterface.register(RECORDER, sdpa_mask)
+    return recorder
+
+
 class DumpFile:
     """A dump being written under a temporary name; `finish` gives it its own."""
 
@@ -267,9 +275,7 @@ def main():
         if arguments.token_ids and path.exists() and path.samefile(arguments.token_ids):
             raise Failure(f"{path}: is an input")
 
-    recorder = Recorder()
-    AttentionInterface.register(RECORDER, recorder)
-    AttentionMaskInterface.register(RECORDER, sdpa_mask)
+    recorder = register()
     token_ids, source = read_token_ids(arguments)
     tokens = arguments.tokens or (len(token_ids) // arguments.batch if arguments.token_ids else DEFAULT_TOKENS)
     token_ids = passages(token_ids, tokens, arguments.batch, arguments.text or arguments.token_ids)

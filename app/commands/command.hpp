@@ -24,6 +24,7 @@ void add_sweep_command(CLI::App& app, const Invocation& invocation);
 void add_compare_command(CLI::App& app, const Invocation& invocation);
 void add_bench_command(CLI::App& app, const Invocation& invocation);
 void add_tables_command(CLI::App& app, const Invocation& invocation);
+void add_figures_command(CLI::App& app, const Invocation& invocation);
 
 // Options that several commands understand; a command adds those that make sense for it.
 struct CommonOptions {

@@ -5,7 +5,11 @@
 
 #include "commands/command.hpp"
 #include "evaluation/bench/bench_report.hpp"
+#include "evaluation/figures/bench_figures.hpp"
+#include "evaluation/figures/gnuplot.hpp"
+#include "evaluation/figures/report_figures.hpp"
 #include "evaluation/report/atomic_file.hpp"
+#include "evaluation/report/html_report.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::app {
@@ -19,8 +23,21 @@ struct TablesOptions {
   std::vector<std::string> metrics;
   bool bold_best = false;
   std::vector<double> sizes;
+  bool no_figures = false;
   std::string output = "-";
 };
+
+// Figures of an HTML page, drawn by gnuplot.
+std::vector<evaluation::HtmlFigure> page_figures(const std::vector<evaluation::Figure>& figures,
+                                                 const TablesOptions& options) {
+  std::vector<evaluation::HtmlFigure> shown;
+  if (options.no_figures) return shown;
+  const std::vector<std::string> pictures = evaluation::draw_svg(figures);
+  for (std::size_t i = 0; i < figures.size(); ++i) {
+    shown.push_back({figures[i].title, figures[i].caption, pictures[i]});
+  }
+  return shown;
+}
 
 void run_tables(const TablesOptions& options) {
   check_outputs(options.reports, {options.output});
@@ -45,9 +62,21 @@ void run_tables(const TablesOptions& options) {
     throw UsageError(
         "--compare, --bold-best, --metrics and --layout are for reports of sweeps; valid: without them");
   }
-  const evaluation::Document document =
-      benchmarks != 0 ? evaluation::bench_tables(reports) : evaluation::build_tables(reports, table);
-  evaluation::write_file_atomically(options.output, evaluation::render(document, format));
+  std::string text;
+  if (format != evaluation::TableFormat::html) {
+    text = evaluation::render(
+        benchmarks != 0 ? evaluation::bench_tables(reports) : evaluation::build_tables(reports, table),
+        format);
+  } else if (benchmarks != 0) {
+    const evaluation::Document document = evaluation::bench_tables(reports);
+    evaluation::HtmlPage page = evaluation::tables_page("Speed of KV-cache quantizers", document);
+    page.figures = page_figures(evaluation::bench_figures(reports), options);
+    text = evaluation::render_html(page);
+  } else {
+    text = evaluation::html_report(reports, table,
+                                   page_figures(evaluation::report_figures(reports, {}), options));
+  }
+  evaluation::write_file_atomically(options.output, text);
 }
 
 }  // namespace
@@ -59,7 +88,9 @@ void add_tables_command(CLI::App& app, const Invocation&) {
       ->add_option("report", options->reports,
                    "Reports of sweep and compare, or of bench; - for standard input")
       ->required();
-  command->add_option("--format", options->format, "markdown, latex (booktabs), csv or text")
+  command
+      ->add_option("--format", options->format,
+                   "markdown, latex (booktabs), csv, html (a whole report with figures) or text")
       ->capture_default_str();
   command
       ->add_option("--layout", options->layout,
@@ -80,12 +111,15 @@ void add_tables_command(CLI::App& app, const Invocation&) {
       ->check(CLI::PositiveNumber);
   command->add_flag("--bold-best", options->bold_best,
                     "The best of each width in bold, where a ranking is possible");
+  command->add_flag("--no-figures", options->no_figures,
+                    "An HTML report without figures, which gnuplot draws");
   command->add_option("-o,--output", options->output, "Where to write; - for standard output")
       ->type_name("FILE")
       ->capture_default_str();
   command->footer(
       "Several reports make one set of tables, a block for each dump.\n"
-      "Example: rotorquant tables report.json --format latex --bold-best -o table.tex");
+      "Example: rotorquant tables report.json --format latex --bold-best -o table.tex\n"
+      "         rotorquant tables report.json --format html -o report.html");
   command->callback([options] { run_tables(*options); });
 }
 

@@ -8,6 +8,7 @@
 //   ip/*              estimates ⟨q,k̂⟩ against ⟨q,k⟩, over all visible pairs of all query heads together
 //   score/rmse        softmax_scale * ip/rmse
 //   attention/kl      mean over rows of KL(p‖p̂) = Σ p (s - ŝ) + log Σ exp ŝ - log Σ exp s, in nats
+//   attention/kl_eighthI  the same over rows that see (I-1)/8 to I/8 of the T keys; causal attention alone
 //   attention/top1    share of rows whose largest score is at the same key
 //   attention/top8    mean of |A ∩ B| / min(8, visible keys), A and B the keys with the eight largest scores
 //   output/*          Σ‖p̂ v̂ - p v‖² / Σ‖p v‖², and with v or p exact

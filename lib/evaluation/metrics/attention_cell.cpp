@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -62,12 +63,19 @@ RowSums row_sums(const double* estimates, const double* products, const double* 
 struct CellSums {
   RowSums pairs;
   double divergence = 0.0;  // Σ KL, nats
+  std::array<double, num_position_bins> bin_divergence{};
+  std::array<double, num_position_bins> bin_rows{};
   double top1 = 0.0;
   double top8 = 0.0;
   double output_error = 0.0;  // Σ‖·‖² of the three output metrics
   double output_error_keys = 0.0;
   double output_error_values = 0.0;
 };
+
+// The eighth of the sequence that a row with `visible` of `num_keys` keys, 1 <= visible <= num_keys, is in.
+std::size_t position_bin(std::int64_t visible, std::int64_t num_keys) {
+  return static_cast<std::size_t>((visible - 1) * static_cast<std::int64_t>(num_position_bins) / num_keys);
+}
 
 // One block of rows. products [rows, stride] comes as ⟨q,k̂⟩ and leaves as exp(ŝ - max ŝ), 0 beyond the
 // visible keys; the sums' inverses go to inverse_sums [rows].
@@ -96,7 +104,12 @@ void add_attention_rows(const AttentionReference& reference, const AttentionRefe
     inverse_sums[r] = 1.0 / sum;
     // A divergence is never negative; rounding may make it so where p̂ = p.
     const double log_sum_exp = max_score + std::log(sum);
-    sums.divergence += std::max(0.0, log_sum_exp - row.log_sum_exp - scale * pairs.expected_error);
+    const double divergence =
+        std::max(0.0, log_sum_exp - row.log_sum_exp - scale * pairs.expected_error);
+    sums.divergence += divergence;
+    const std::size_t bin = position_bin(row.visible, reference.tensors().keys.rows);
+    sums.bin_divergence[bin] += divergence;
+    sums.bin_rows[bin] += 1.0;
   }
 }
 
@@ -254,6 +267,12 @@ std::vector<double> evaluate_cell(const AttentionReference& reference, const See
 
   const auto rows = static_cast<double>(reference.num_rows());
   set(Metric::attention_kl, sums.divergence / rows);
+  for (std::size_t bin = 0; reference.tensors().causal && bin < num_position_bins; ++bin) {
+    if (sums.bin_rows[bin] > 0.0) {
+      metrics[static_cast<std::size_t>(Metric::attention_kl_eighth1) + bin] =
+          sums.bin_divergence[bin] / sums.bin_rows[bin];
+    }
+  }
   set(Metric::attention_top1, sums.top1 / rows);
   set(Metric::attention_top8, sums.top8 / rows);
   if (reference.output_energy() > 0.0) {

@@ -5,6 +5,14 @@
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
+namespace {
+
+MetricInfo kl_of_eighth(int eighth) {
+  return {fmt::format("attention/kl_eighth{}", eighth), Better::lower, "nats",
+          fmt::format("attention/kl of causal rows in eighth {} of the sequence", eighth), true};
+}
+
+}  // namespace
 
 const std::vector<MetricInfo>& metric_registry() {
   static const std::vector<MetricInfo> registry = {
@@ -27,6 +35,14 @@ const std::vector<MetricInfo>& metric_registry() {
       {"output/nmse", Better::lower, "1", "Σ‖p̂·v̂ - p·v‖² / Σ‖p·v‖²", true},
       {"output/nmse_keys_only", Better::lower, "1", "the same with exact values: p̂·v against p·v", true},
       {"output/nmse_values_only", Better::lower, "1", "the same with exact attention: p·v̂ against p·v", true},
+      kl_of_eighth(1),
+      kl_of_eighth(2),
+      kl_of_eighth(3),
+      kl_of_eighth(4),
+      kl_of_eighth(5),
+      kl_of_eighth(6),
+      kl_of_eighth(7),
+      kl_of_eighth(8),
   };
   return registry;
 }

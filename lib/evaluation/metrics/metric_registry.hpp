@@ -40,8 +40,12 @@ enum class Metric : std::size_t {
   output_nmse,
   output_nmse_keys_only,
   output_nmse_values_only,
-  count,
+  attention_kl_eighth1,  // and the other seven in order
+  count = attention_kl_eighth1 + 8,
 };
+
+// Parts of a sequence for attention/kl_eighth1 to 8: causal rows by the number of keys that they see.
+inline constexpr std::size_t num_position_bins = 8;
 
 // In report order, that of Metric.
 const std::vector<MetricInfo>& metric_registry();

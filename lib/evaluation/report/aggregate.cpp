@@ -77,6 +77,29 @@ std::optional<MetricSummary> summarize_metric(const MetricInfo& info, std::size_
   return summary;
 }
 
+// Metrics that a row also tells layer by layer.
+constexpr Metric layer_metrics[] = {Metric::key_nmse, Metric::value_nmse, Metric::attention_kl, Metric::output_nmse};
+
+// Means over seeds and KV heads for each of `layers`.
+std::vector<double> means_by_layer(Metric metric, const RowCells& cells,
+                                   const std::vector<std::int64_t>& layers) {
+  std::vector<double> means;
+  for (const std::int64_t layer : layers) {
+    double sum = 0.0;
+    double count = 0.0;
+    for (std::size_t place = 0; place < cells.places.size(); ++place) {
+      if (cells.places[place].first != layer) continue;
+      double place_sum = 0.0;
+      for (const auto& line : cells.by_seed) place_sum += line[place]->metrics[static_cast<std::size_t>(metric)];
+      if (!std::isfinite(place_sum)) continue;
+      sum += place_sum / static_cast<double>(cells.by_seed.size());
+      count += 1.0;
+    }
+    means.push_back(sum / count);
+  }
+  return means;
+}
+
 void append_timings(const RowCells& cells, std::int64_t vectors_per_cell,
                     std::vector<MetricSummary>& timings) {
   const auto seconds_of_seeds = [&](double Cell::*member) {
@@ -162,6 +185,11 @@ std::vector<Row> aggregate(const SweepResult& result) {
     const std::vector<MetricInfo>& registry = metric_registry();
     for (std::size_t metric = 0; metric < registry.size(); ++metric) {
       if (auto summary = summarize_metric(registry[metric], metric, cells)) row.metrics.push_back(*summary);
+    }
+    for (const Metric metric : layer_metrics) {
+      std::vector<double> means = means_by_layer(metric, cells, dataset.layers);
+      if (std::none_of(means.begin(), means.end(), [](double mean) { return std::isfinite(mean); })) continue;
+      row.by_layer.emplace_back(registry[static_cast<std::size_t>(metric)].tag, std::move(means));
     }
     append_theory(setting, row.metrics);
     append_timings(cells, 2 * dataset.num_tokens, row.timings);

@@ -128,6 +128,12 @@ Json row_json(const Row& row, const SweepResult& result, const std::string& devi
       {"side", side},
       {"stored", {{"keys", stored_json(setting.key_size)}, {"values", stored_json(setting.value_size)}}},
       {"metrics", metrics}};
+  Json by_layer = Json::object();
+  for (const auto& [tag, means] : row.by_layer) {
+    by_layer[tag] = Json::array();
+    for (const double mean : means) by_layer[tag].push_back(std::isfinite(mean) ? Json(mean) : Json(nullptr));
+  }
+  json["by_layer"] = std::move(by_layer);
   if (setting.calibrated) {
     json["fit"] = fit_json(result, result.datasets.at(static_cast<std::size_t>(row.dataset)));
   }

@@ -6,15 +6,17 @@
 #include <string_view>
 #include <utility>
 
+#include "evaluation/report/html_page.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, TableFormat>, 4> formats{
+constexpr std::array<std::pair<std::string_view, TableFormat>, 5> formats{
     {{"latex", TableFormat::latex},
      {"markdown", TableFormat::markdown},
      {"csv", TableFormat::csv},
+     {"html", TableFormat::html},
      {"text", TableFormat::text}}};
 
 }  // namespace
@@ -56,6 +58,8 @@ std::string render(const Document& document, TableFormat format) {
       return render_latex(document);
     case TableFormat::csv:
       return render_csv(document);
+    case TableFormat::html:
+      return render_html(tables_page("Tables", document));
   }
   return "";
 }

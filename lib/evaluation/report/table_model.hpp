@@ -54,11 +54,12 @@ struct Document {
 // "attention KL (nats, lower is better)".
 std::string metric_heading(const Column& column);
 
-enum class TableFormat { text, markdown, latex, csv };
+enum class TableFormat { text, markdown, latex, csv, html };
 
-// "latex", "markdown", "csv" or "text"; anything else is a UsageError.
+// "latex", "markdown", "csv", "html" or "text"; anything else is a UsageError.
 TableFormat table_format(const std::string& name);
 
+// For `html` a page of these tables alone; html_report.hpp makes the whole report.
 std::string render(const Document& document, TableFormat format);
 // Only what a page shows: the columns that are not for CSV alone, as indices.
 std::vector<std::size_t> page_columns(const Document& document);

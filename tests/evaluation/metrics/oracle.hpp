@@ -2,6 +2,7 @@
 // The metrics of a cell written straight from their definitions: plain loops, float64, one query head and one
 // query after the other, no blocks and no shared work. What `evaluate_cell` is held against.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -106,6 +107,8 @@ inline std::vector<double> oracle(const HeadTensors& head, HostView<const float>
   std::vector<double> estimates;
   double rows = 0.0;
   double divergence = 0.0;
+  std::array<double, 8> eighth_divergence{};
+  std::array<double, 8> eighth_rows{};
   double top1 = 0.0;
   double top8 = 0.0;
   double energy = 0.0;
@@ -132,7 +135,13 @@ inline std::vector<double> oracle(const HeadTensors& head, HostView<const float>
       const std::vector<double> log_p = log_softmax(scores);
       const std::vector<double> log_p_hat = log_softmax(scores_hat);
       rows += 1.0;
-      for (std::size_t t = 0; t < visible; ++t) divergence += p[t] * (log_p[t] - log_p_hat[t]);
+      double row_divergence = 0.0;
+      for (std::size_t t = 0; t < visible; ++t) row_divergence += p[t] * (log_p[t] - log_p_hat[t]);
+      divergence += row_divergence;
+      std::size_t eighth = 0;  // of the sequence, in which the row's own key lies
+      while ((visible - 1) * 8 >= (eighth + 1) * k.size()) ++eighth;
+      eighth_divergence[eighth] += row_divergence;
+      eighth_rows[eighth] += 1.0;
       top1 += strongest(scores, 1) == strongest(scores_hat, 1) ? 1.0 : 0.0;
       const std::vector<std::size_t> exact = strongest(scores, 8);
       double common = 0.0;
@@ -167,6 +176,9 @@ inline std::vector<double> oracle(const HeadTensors& head, HostView<const float>
   metrics.push_back(head.softmax_scale * std::sqrt(squared_error / pairs));
   for (const double sum : {divergence, top1, top8}) metrics.push_back(sum / rows);
   for (const double error : {error_both, error_keys, error_values}) metrics.push_back(error / energy);
+  for (std::size_t i = 0; i < 8; ++i) {
+    metrics.push_back(head.causal ? eighth_divergence[i] / eighth_rows[i] : std::nan(""));
+  }
   return metrics;
 }
 

@@ -25,9 +25,12 @@ TEST(MetricRegistry, TagsStandAtTheirPositions) {
       {Metric::output_nmse, "output/nmse"},
       {Metric::output_nmse_keys_only, "output/nmse_keys_only"},
       {Metric::output_nmse_values_only, "output/nmse_values_only"},
+      {Metric::attention_kl_eighth1, "attention/kl_eighth1"},
   };
-  ASSERT_EQ(metric_registry().size(), expected.size());
-  ASSERT_EQ(static_cast<std::size_t>(Metric::count), expected.size());
+  const std::size_t further_eighths = num_position_bins - 1;
+  ASSERT_EQ(metric_registry().size(), expected.size() + further_eighths);
+  ASSERT_EQ(static_cast<std::size_t>(Metric::count), metric_registry().size());
+  EXPECT_EQ(metric_registry().back().tag, "attention/kl_eighth8");
   for (const auto& [metric, tag] : expected)
     EXPECT_EQ(metric_index(tag), static_cast<std::size_t>(metric)) << tag;
 }

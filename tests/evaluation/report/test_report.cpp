@@ -43,7 +43,8 @@ TEST(Report, FieldsComeInAFixedOrder) {
                                       "flags", "isa", "cpu", "gpu", "seeds", "metrics", "time"}));
   EXPECT_EQ(names_of(report["rows"][0]),
             (std::vector<std::string>{"dataset", "quantizer", "keys", "values", "bits", "device",
-                                      "bits_per_value", "side_bits_per_value", "side", "stored", "metrics"}));
+                                      "bits_per_value", "side_bits_per_value", "side", "stored", "metrics",
+                                      "by_layer"}));
   EXPECT_EQ(report["schema"], "rotorquant-report/1");
 }
 
@@ -70,6 +71,11 @@ TEST(Report, RowsHoldSettingsSizesAndMetrics) {
   EXPECT_EQ(nmse["worst"], Json::parse(R"({"layer": 5, "head": 1, "value": 0.4})"));
   EXPECT_EQ(row["metrics"]["attention/kl"]["missing_cells"], 2);
   EXPECT_FALSE(row["metrics"].contains("output/nmse"));
+  EXPECT_EQ(names_of(row["by_layer"]), (std::vector<std::string>{"key/nmse", "attention/kl"}));
+  EXPECT_DOUBLE_EQ(row["by_layer"]["key/nmse"][0].get<double>(), 0.2);  // (0.1 + (0.2 + 0.4) / 2) / 2
+  EXPECT_DOUBLE_EQ(row["by_layer"]["key/nmse"][1].get<double>(), 0.35);
+  EXPECT_TRUE(row["by_layer"]["attention/kl"][0].is_null());
+  EXPECT_DOUBLE_EQ(row["by_layer"]["attention/kl"][1].get<double>(), 0.03);
 }
 
 TEST(Report, NumbersThatAreNoneAreAbsent) {

@@ -273,7 +273,7 @@ TEST(Tables, WrongRequestsSayWhatWouldBeValid) {
             "no row of 'runs/report.json' holds the metric 'output/nmse': metrics of attention need dumps "
             "with queries");
   EXPECT_EQ(failure([] { table_format("latx"); }),
-            "unknown table format 'latx'; expected latex, markdown, csv, text; did you mean 'latex'?");
+            "unknown table format 'latx'; expected latex, markdown, csv, html, text; did you mean 'latex'?");
   EXPECT_EQ(failure([] { table_layout("pivto"); }),
             "unknown table layout 'pivto'; expected rows, pivot, compare, equal-bits, stored, correlations; did you mean 'pivot'?");
 }
