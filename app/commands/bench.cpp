@@ -20,7 +20,7 @@ constexpr std::int64_t most_dims = 4096;
 constexpr std::int64_t most_threads = 4096;
 
 struct BenchOptions : CommonOptions {
-  std::vector<std::string> operations{"encode", "decode", "score", "score-int8"};
+  std::vector<std::string> operations;  // empty: the usual ones of the device
   std::vector<std::string> quantizers{"rotorquant", "turboquant:rotation=hadamard", "dense-gemm",
                                       "uncompressed"};
   std::string dims = "128";
@@ -68,9 +68,17 @@ std::vector<evaluation::BenchShape> shapes_of(const BenchOptions& options) {
   return shapes;
 }
 
+std::vector<std::string> operations_of(const BenchOptions& options, bool on_gpu) {
+  if (!options.operations.empty()) return options.operations;
+  std::vector<std::string> usual{"encode", "decode", "score"};
+  if (!on_gpu) usual.emplace_back("score-int8");
+  return usual;
+}
+
 void run_bench(const BenchOptions& options, const Invocation& invocation) {
   check_device(options.device);
   const bool on_gpu = options.device != "cpu";
+  const std::vector<std::string> operations = operations_of(options, on_gpu);
   const int gpu = gpu_index(options.device);
   evaluation::RunInfo run;
   run.argv = invocation.argv;
@@ -82,8 +90,8 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
   for (const evaluation::BenchShape& shape : shapes_of(options)) {
     run.threads = std::max(run.threads, shape.threads);
     evaluation::BenchGroup group =
-        on_gpu ? evaluation::gpu_group({options.operations, options.quantizers, shape, gpu}, skipped)
-               : evaluation::cpu_group({options.operations, options.quantizers, shape}, skipped);
+        on_gpu ? evaluation::gpu_group({operations, options.quantizers, shape, gpu}, skipped)
+               : evaluation::cpu_group({operations, options.quantizers, shape}, skipped);
     for (const std::string& command : options.rivals) {
       if (auto operation = evaluation::script_operation(command, shape, skipped))
         group.operations.push_back(std::move(*operation));
@@ -121,10 +129,11 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
   command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:INDEX")
       ->capture_default_str();
   command
-      ->add_option("--ops", options->operations,
-                   "encode, decode, score, score-int8; on a GPU encode, decode, score, attend")
-      ->delimiter(',')
-      ->capture_default_str();
+      ->add_option(
+          "--ops", options->operations,
+          "encode, decode, score, score-int8; on a GPU encode, decode, score, attend (default: all, but "
+          "attend only when named)")
+      ->delimiter(',');
   command
       ->add_option(
           "--quantizers", options->quantizers,
