@@ -9,14 +9,8 @@
 namespace rotorquant {
 namespace {
 
-// Coordinates on each side of the seam in the first pass: four constraint lengths at M = 5, beyond which
-// survivors have merged.
-constexpr int seam_context = 20;
-// With so few used coordinates trying every register costs no more than the usual two passes over a long
-// vector.
-constexpr int exhaustive_used = 12;
-static_assert(exhaustive_used < trellis::steps_between_rebasing,
-              "costs of different passes must be comparable");
+using trellis::exhaustive_used;
+using trellis::seam_context;
 
 constexpr int max_states = 32;
 constexpr float unreachable = std::numeric_limits<float>::infinity();

@@ -21,6 +21,14 @@ struct Step {
 // Path costs stay near 0 in long vectors: after every so many steps of one pass their minimum is subtracted.
 inline constexpr int steps_between_rebasing = 16;
 
+// Coordinates on each side of the seam in the first pass: four constraint lengths at M = 5, beyond which
+// survivors have merged.
+inline constexpr int seam_context = 20;
+// With so few used coordinates trying every register costs no more than the usual two passes over a long
+// vector.
+inline constexpr int exhaustive_used = 12;
+static_assert(exhaustive_used < steps_between_rebasing, "costs of different passes must be comparable");
+
 // `count` steps of the Viterbi recursion; M = 3 or 5 is fixed by the function. With r = register << 1 | lowest bit,
 //   d[r]   = (|y - m[r]| - h[r])^2 * weight
 //   a      = cost[q >> 1] + d[q],  b = cost[(q >> 1) + 2^(M-1)] + d[q + 2^M]

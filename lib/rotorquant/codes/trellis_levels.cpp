@@ -91,9 +91,7 @@ TrellisLevels::TrellisLevels(const TrellisTable& table)
 bool TrellisLevels::build(int cells, double low, double high) {
   const std::size_t stride = std::size_t{2} << memory_;
   const double cell_width = high > low ? (high - low) / cells : 1.0;
-  origin_ = static_cast<float>(low);
-  cells_per_unit_ = static_cast<float>(1.0 / cell_width);
-  last_cell_ = static_cast<float>(cells - 1);
+  cells_ = {static_cast<float>(low), static_cast<float>(1.0 / cell_width), static_cast<float>(cells - 1)};
   rows_.assign(static_cast<std::size_t>(cells) * 2 * stride * sizeof(float) / sizeof(CacheLine), {});
   auto* const rows = reinterpret_cast<float*>(rows_.data());
   choices_.assign(static_cast<std::size_t>(cells) * 2 * stride, 0);

@@ -27,11 +27,17 @@ class TrellisLevels {
   int width() const { return width_; }
   std::span<const float> values() const { return values_; }
 
+  // Where the cells lie; `last` is a whole number.
+  struct Cells {
+    float origin, per_unit, last;
+  };
+  Cells cells() const { return cells_; }
+
   // The cell of y; a NaN falls into cell 0.
   int cell(float y) const {
-    const float position = (y - origin_) * cells_per_unit_;
+    const float position = (y - cells_.origin) * cells_.per_unit;
     const float above = position > 0.0F ? position : 0.0F;
-    return static_cast<int>(above < last_cell_ ? above : last_cell_);
+    return static_cast<int>(above < cells_.last ? above : cells_.last);
   }
   // [2, 2^(memory+1)]: midpoints, then halves; 64-byte aligned.
   const float* row(int cell) const {
@@ -52,9 +58,7 @@ class TrellisLevels {
   int memory_;
   int width_;
   std::vector<float> values_;
-  float origin_ = 0.0F;
-  float cells_per_unit_ = 0.0F;
-  float last_cell_ = 0.0F;
+  Cells cells_{};
   std::vector<CacheLine> rows_;        // [cells, 2, 2^(memory+1)]
   std::vector<std::uint8_t> choices_;  // [cells, 2, 2^(memory+1)]
 };

@@ -44,6 +44,8 @@ class TrellisValueFormat {
   int dim() const { return code_.dim(); }
   int bits() const { return bits_; }
   std::int64_t bytes_per_vector() const { return 2 + (static_cast<std::int64_t>(bits_) * dim() + 7) / 8; }
+  const TrellisCode& code() const { return code_; }
+  int scale_trials() const { return scale_trials_; }
   // Widths [dim] of the symbols: bits, or bits + 1 where byte 1 has a bit.
   std::span<const std::uint8_t> widths() const { return code_.widths(); }
 

@@ -1,5 +1,8 @@
 #include "rotorquant/device/scalar_quantizer.cuh"
 
+#include "rotorquant/device/shapes.cuh"
+#include "rotorquant/device/trellis_quantizer.cuh"
+
 namespace rotorquant::device {
 namespace {
 
@@ -7,13 +10,6 @@ std::unique_ptr<RegisterCodec> make_register_codec(const ScalarCodec& codec) {
   if (auto made = make_block_register_codec(codec)) return made;
   if (auto made = make_cascade_register_codec(codec)) return made;
   return make_hadamard_register_codec(codec);
-}
-
-void check_shape(const char* what, std::int64_t rows, std::int64_t cols, std::int64_t count,
-                 std::int64_t dim) {
-  if (rows == count && cols == dim) return;
-  throw Error(std::string(what) + " of " + std::to_string(rows) + " x " + std::to_string(cols) +
-              "; valid: " + std::to_string(count) + " x " + std::to_string(dim));
 }
 
 }  // namespace
@@ -105,6 +101,9 @@ std::unique_ptr<DeviceQuantizer> make_device_quantizer(std::shared_ptr<const Qua
   }
   if (const auto* scalar = dynamic_cast<const ScalarCodec*>(quantizer.get())) {
     return std::make_unique<device::ScalarQuantizer>(quantizer, *scalar, gpu);
+  }
+  if (const auto* trellis = dynamic_cast<const TrellisCodec*>(quantizer.get())) {
+    return std::make_unique<device::TrellisQuantizer>(quantizer, *trellis, gpu);
   }
   throw Error("GPU: no CUDA kernels for this quantizer");
 }

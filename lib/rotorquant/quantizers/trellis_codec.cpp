@@ -8,6 +8,7 @@
 
 #include "rotorquant/core/dot_product.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/device/device_quantizer.hpp"
 
 namespace rotorquant {
 namespace {
@@ -34,6 +35,10 @@ TrellisCodec::TrellisCodec(std::shared_ptr<const Rotation> rotation, int bits, i
   const std::int64_t unused = 8 * format_.bytes_per_vector() - scale_code_bits - index_bits;
   if (unused > 0) array.fields.push_back({FieldKind::padding, unused});
   layout_.arrays.push_back(std::move(array));
+}
+
+std::optional<std::string> TrellisCodec::unsupported_on(Space space) const {
+  return space == Space::cpu ? std::nullopt : unsupported_device_dim(rotation().output_dim());
 }
 
 void TrellisCodec::encode_block(const ConstHostTensor& tensor, std::int64_t first_row,

@@ -21,6 +21,7 @@ class TrellisCodec final : public RotatedCodec {
                const TrellisValueOptions& options = {});
 
   const TrellisValueFormat& format() const { return format_; }
+  std::optional<std::string> unsupported_on(Space space) const override;
 
  private:
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;

@@ -1,0 +1,476 @@
+#include "rotorquant/codes/trellis_kernels.hpp"
+#include "rotorquant/device/elements.cuh"
+#include "rotorquant/device/launch.cuh"
+#include "rotorquant/device/refusals.cuh"
+#include "rotorquant/device/scalar_rows.cuh"
+#include "rotorquant/device/trellis_encode.cuh"
+
+namespace rotorquant::device {
+namespace {
+
+using trellis::exhaustive_used;
+using trellis::seam_context;
+using trellis::steps_between_rebasing;
+
+constexpr unsigned all_lanes = 0xFFFFFFFFU;
+constexpr int scale_codes = 256;
+// Vectors in one pass of the trellis.
+constexpr int together = 2;
+constexpr int most_warps = 8;  // a block
+// Wider symbols have tables too large for shared memory.
+constexpr int max_shared_bits = 4;
+constexpr std::size_t half_shared_bytes = 110 << 10;  // of a multiprocessor's
+
+// What a block has in shared memory: first what its warps share, then each warp's own.
+struct EncodeLayout {
+  int pitch;      // words between vectors: of rows and of survivors
+  int row_words;  // of all rows; a dense rotation needs as many again
+  int survivor_pitch, survivor_words;
+  int step_words;
+  int code_pitch;  // words between packed vectors
+  int warp_words;
+  int table_words;
+
+  __host__ __device__ EncodeLayout(const TrellisView& t, const RotationView& r, int batch, bool share_tables)
+      : pitch(row_pitch(t.dim)),
+        row_words(r.rows() * batch * pitch),
+        survivor_pitch(pitch > seam_context ? pitch : seam_context | 1),
+        survivor_words(batch * survivor_pitch),
+        step_words(together * 2 * (t.dim > 2 * seam_context ? t.dim : 2 * seam_context)),
+        code_pitch((t.bytes_per_vector + 3) / 4 | 1),
+        warp_words((row_words + survivor_words + batch * code_pitch + step_words + 3) / 4 * 4),
+        table_words(scale_codes + (share_tables ? (t.value_count + 3) / 4 * 4 + 2 * t.row_count : 0)) {}
+  std::size_t bytes(int warps) const {
+    return 4U * static_cast<std::size_t>(table_words + warps * warp_words);
+  }
+};
+
+// m and h of r = q and r = q + 2^M. Up to 7 bits they are multiples of 1/64 up to 4, which bfloat16 holds exactly.
+__device__ __forceinline__ uint2 pack_row(const float4& row) {
+  return make_uint2(__float_as_uint(row.x) | __float_as_uint(row.y) >> 16,
+                    __float_as_uint(row.z) | __float_as_uint(row.w) >> 16);
+}
+__device__ __forceinline__ float4 unpack_row(uint2 row) {
+  return make_float4(__uint_as_float(row.x & 0xFFFF0000U), __uint_as_float(row.x << 16),
+                     __uint_as_float(row.y & 0xFFFF0000U), __uint_as_float(row.y << 16));
+}
+
+__device__ __forceinline__ int cell_of(const TrellisLevels::Cells& cells, float y) {
+  const float position = __fmul_rn(__fsub_rn(y, cells.origin), cells.per_unit);
+  return static_cast<int>(fminf(fmaxf(position, 0.0F), cells.last));
+}
+
+template <int memory, bool shared_tables>
+struct Encoder {
+  static constexpr int states = 1 << memory;
+  const TrellisView& t;
+  const EncodeLayout& layout;
+  const float* scales;       // shared [256]
+  const float* values;       // [value_count]
+  const uint2* shared_rows;  // [row_count] where tables are shared
+  float2* steps;  // [together, step_words / 2]: the normalized coordinate and the number of its row
+
+  __device__ __forceinline__ float4 row(int number) const {
+    if constexpr (shared_tables) return unpack_row(shared_rows[number]);
+    return __ldg(t.rows + number);
+  }
+  __device__ __forceinline__ const TrellisWidthView& width_at(int c) const {
+    return t.width[__ldg(t.extra + c) == no_extra_bit ? 0 : 1];
+  }
+  __device__ __forceinline__ float2* steps_of(int which) const {
+    return steps + which * (layout.step_words / 2 / together);
+  }
+
+  // Steps from `at` on: `count` coordinates from `first` on of a vector with that inverse scale.
+  __device__ void prepare(int which, int at, const float* y, float inverse, int first, int count) const {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    float2* const out = steps_of(which) + at;
+    for (int i = lane; i < count; i += warp_size) {
+      const int c = first + i;
+      const float value = __fmul_rn(y[c], inverse);
+      const TrellisWidthView& width = width_at(c);
+      out[i] = make_float2(value, __int_as_float(width.first_row + cell_of(width.cells, value) * states));
+    }
+  }
+
+  // One step of the recursion of trellis_kernels.hpp; returns the survivors' word.
+  __device__ __forceinline__ unsigned step(const float2& at, int q, float& cost) const {
+    const float4 levels = row(__float_as_int(at.y) + q);
+    const float error_a = __fsub_rn(fabsf(__fsub_rn(at.x, levels.x)), levels.y);
+    const float error_b = __fsub_rn(fabsf(__fsub_rn(at.x, levels.z)), levels.w);
+    const float a = __fadd_rn(__shfl_sync(all_lanes, cost, q >> 1), __fmul_rn(error_a, error_a));
+    const float b =
+        __fadd_rn(__shfl_sync(all_lanes, cost, (q >> 1) + states / 2), __fmul_rn(error_b, error_b));
+    cost = fminf(a, b);
+    return __ballot_sync(all_lanes, b < a);
+  }
+
+  // `count` steps from step `begin` on for both vectors. survivors[j] may be nullptr.
+  __device__ void forward(int begin, int count, float (&cost)[together],
+                          std::uint32_t* const (&survivors)[together]) const {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    const int q = lane % states;
+    for (int base = 0; base < count; base += steps_between_rebasing) {
+      const float2* at[together];
+#pragma unroll
+      for (int j = 0; j < together; ++j) at[j] = steps_of(j) + begin + base;
+      unsigned kept[together] = {};
+      const int left = count - base;
+      if (left >= steps_between_rebasing) {
+#pragma unroll
+        for (int i = 0; i < steps_between_rebasing; ++i) {
+#pragma unroll
+          for (int j = 0; j < together; ++j) {
+            const unsigned word = step(at[j][i], q, cost[j]);
+            if (lane == i) kept[j] = word;
+          }
+        }
+#pragma unroll
+        for (int j = 0; j < together; ++j) {
+          // Costs are not negative, so that their bits are in their order.
+          const unsigned least = __reduce_min_sync(all_lanes, __float_as_uint(cost[j]));
+          cost[j] = __fsub_rn(cost[j], __uint_as_float(least));
+        }
+      } else {
+        for (int i = 0; i < left; ++i) {
+#pragma unroll
+          for (int j = 0; j < together; ++j) {
+            const unsigned word = step(at[j][i], q, cost[j]);
+            if (lane == i) kept[j] = word;
+          }
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < together; ++j) {
+        if (survivors[j] != nullptr && lane < steps_between_rebasing && lane < left)
+          survivors[j][base + lane] = kept[j];
+      }
+    }
+  }
+
+  // The first state of least cost.
+  static __device__ __forceinline__ int best_state(float cost) {
+    const unsigned least = __reduce_min_sync(all_lanes, __float_as_uint(cost));
+    return __ffs(static_cast<int>(__ballot_sync(all_lanes, __float_as_uint(cost) == least))) - 1;
+  }
+
+  static __device__ __forceinline__ int before(int state, unsigned survivors) {
+    return state >> 1 | static_cast<int>((survivors >> state) & 1U) << (memory - 1);
+  }
+
+  // Follows the path of one vector back from the seam. Each word of survivors gives way to the place of the decoded value
+  // among the values.
+  __device__ void trace(const float* y, float inverse, int seam, std::uint32_t* survivors) const {
+    int state = seam;
+    for (int c = t.dim - 1; c >= 0; --c) {
+      const int previous = before(state, survivors[c]);
+      const int r = previous << 1 | (state & 1);
+      const float value = __fmul_rn(y[c], inverse);
+      const TrellisWidthView& width = width_at(c);
+      const int cell = cell_of(width.cells, value);
+      const float4 levels = row(width.first_row + cell * states + r % states);
+      const bool upper = value > (r < states ? levels.x : levels.z);
+      const int u = __ldg(t.choices + width.first_choice + 4 * states * cell + (upper ? 2 * states : 0) + r);
+      survivors[c] = static_cast<std::uint32_t>(width.first_value + (u << (memory + 1)) + r);
+      state = previous;
+    }
+  }
+};
+
+// lower_bound over the scales (TrellisValueFormat::nearest_scale_code).
+__device__ int nearest_scale_code(const float* scales, double scale) {
+  int above = 0;
+  for (int step = scale_codes / 2; step > 0; step /= 2) {
+    if (static_cast<double>(scales[above + step - 1]) < scale) above += step;
+  }
+  if (static_cast<double>(scales[above]) < scale) return scale_codes - 1;
+  if (above == 0) return 0;
+  const double high = scales[above], low = scales[above - 1];
+  return high - scale < scale - low ? above : above - 1;
+}
+
+// Sum of a(t) b(t) in the order of trellis_value_format.cpp.
+template <typename A, typename B>
+__device__ double inner_product(int dim, const A& a, const B& b) {
+  double partial[8] = {};
+  for (int first = 0; first < dim; first += 8) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (first + i < dim) {
+        partial[i] = __dadd_rn(
+            partial[i], __dmul_rn(static_cast<double>(a(first + i)), static_cast<double>(b(first + i))));
+      }
+    }
+  }
+  double sum = 0.0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) sum = __dadd_rn(sum, partial[i]);
+  return sum;
+}
+
+// ORs `bits` in from bit `first` of zeroed words on.
+__device__ void put_bits(std::uint32_t* words, int first, std::uint32_t bits) {
+  atomicOr(words + first / 32, bits << (first % 32));
+  if (first % 32 != 0) {
+    const std::uint32_t rest = bits >> (32 - first % 32);
+    if (rest != 0) atomicOr(words + first / 32 + 1, rest);
+  }
+}
+
+// Packs one vector, whose places of values (trace) are given, by the whole warp.
+template <int memory>
+__device__ void pack_vector(const TrellisView& t, const std::uint32_t* places, unsigned scale_code,
+                            std::uint32_t* words, int word_count) {
+  const int lane = static_cast<int>(threadIdx.x % warp_size);
+  for (int i = lane; i < word_count; i += warp_size) words[i] = 0;
+  __syncwarp();
+  for (int first = 0; first < t.dim; first += warp_size) {
+    const int c = first + lane;
+    unsigned symbol = 0, extra = 0;
+    if (c < t.dim) {
+      const unsigned extra_bit = __ldg(t.extra + c);
+      const TrellisWidthView& width = t.width[extra_bit == no_extra_bit ? 0 : 1];
+      const unsigned place = places[c] - static_cast<unsigned>(width.first_value);
+      symbol = place >> (memory + 1) << 1 | (place & 1U);
+      if (extra_bit != no_extra_bit) extra = ((symbol >> t.bits) & 1U) << (8 + extra_bit);
+    }
+    extra = __reduce_or_sync(all_lanes, extra);
+    std::uint32_t plane = 0;  // lane k: plane k of these coordinates
+    for (int k = 0; k < t.bits; ++k) {
+      const std::uint32_t word = __ballot_sync(all_lanes, (symbol >> k) & 1U);
+      if (lane == k) plane = word;
+    }
+    if (lane < t.bits) {
+      int at = lane * t.dim + first;
+      if (lane == 0) {
+        plane = __brev(plane);
+        at = t.dim - warp_size - first;
+        if (at < 0) plane >>= -at, at = 0;
+      }
+      put_bits(words, 8 * trellis_header_bytes + at, plane);
+    }
+    if (lane == 0) atomicOr(words, extra | (first == 0 ? scale_code : 0U));
+  }
+  __syncwarp();
+}
+
+__device__ float load_element(const void* x, ElementType type, std::int64_t i) {
+  switch (type) {
+    case ElementType::float16:
+      return to_float(static_cast<const __half*>(x)[i]);
+    case ElementType::bfloat16:
+      return to_float(static_cast<const __nv_bfloat16*>(x)[i]);
+    case ElementType::float32:
+      return static_cast<const float*>(x)[i];
+  }
+  return 0.0F;
+}
+
+template <int memory, bool shared_tables>
+__global__ void __launch_bounds__(most_warps* warp_size, 2)
+    trellis_encode_kernel(const __grid_constant__ TrellisEncode p, int batch) {
+  extern __shared__ uint4 shared_words[];
+  constexpr int states = 1 << memory;
+  const TrellisView& t = p.tables;
+  const EncodeLayout layout(t, p.rotation, batch, shared_tables);
+  const int warp = static_cast<int>(threadIdx.x) / warp_size,
+            warps = static_cast<int>(blockDim.x) / warp_size;
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+
+  auto* const scales = reinterpret_cast<float*>(shared_words);
+  float* const shared_values = scales + scale_codes;
+  auto* const shared_rows = reinterpret_cast<uint2*>(shared_values + (t.value_count + 3) / 4 * 4);
+  for (int i = static_cast<int>(threadIdx.x); i < scale_codes; i += static_cast<int>(blockDim.x))
+    scales[i] = t.scales[i];
+  if constexpr (shared_tables) {
+    for (int i = static_cast<int>(threadIdx.x); i < t.value_count; i += static_cast<int>(blockDim.x))
+      shared_values[i] = t.values[i];
+    for (int i = static_cast<int>(threadIdx.x); i < t.row_count; i += static_cast<int>(blockDim.x))
+      shared_rows[i] = pack_row(t.rows[i]);
+  }
+  __syncthreads();
+
+  auto* const steps = reinterpret_cast<float2*>(scales + layout.table_words + warp * layout.warp_words);
+  float* const rows = reinterpret_cast<float*>(steps) + layout.step_words;
+  auto* const survivors = reinterpret_cast<std::uint32_t*>(rows + layout.row_words);
+  std::uint32_t* const words = survivors + layout.survivor_words;
+  const Encoder<memory, shared_tables> encoder{
+      t, layout, scales, shared_tables ? shared_values : t.values, shared_rows, steps};
+
+  const std::int64_t batches = (p.n + batch - 1) / batch;
+  for (std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * warps + warp; b < batches;
+       b += static_cast<std::int64_t>(gridDim.x) * warps) {
+    const std::int64_t first = b * batch;
+    const int count = static_cast<int>(min(static_cast<std::int64_t>(batch), p.n - first));
+    // A lane's own vector; lanes beyond the batch share its last one and write nothing.
+    const int own = lane < count ? lane : count - 1;
+    for (int r = 0; r < count; ++r) {
+      for (int c = lane; c < t.dim; c += warp_size) {
+        rows[r * layout.pitch + c] = load_element(p.x, p.type, (first + r) * t.dim + c);
+      }
+    }
+    __syncwarp();
+    const float* y = rows + own * layout.pitch;
+    int nearest = 0, side = 1;
+    if (lane < count) {
+      const double energy = squared_norm_of(rows + own * layout.pitch, t.dim);
+      if (!isfinite(energy)) {
+        refuse(p.refusals, first + lane, Refusal::value);
+      } else if (sqrt(energy / t.dim) > static_cast<double>(scales[scale_codes - 1])) {
+        refuse(p.refusals, first + lane, Refusal::scale);
+      } else {
+        y = rotate_exactly(p.rotation, rows + own * layout.pitch, rows + (batch + own) * layout.pitch);
+        const double root_mean_square =
+            sqrt(inner_product(
+                     t.dim, [&](int c) { return y[c]; }, [&](int c) { return y[c]; }) /
+                 t.dim);
+        nearest = nearest_scale_code(scales, root_mean_square);
+        side = static_cast<double>(scales[nearest]) < root_mean_square ? 1 : -1;
+      }
+    }
+    for (int i = lane; i < count * layout.code_pitch; i += warp_size) words[i] = 0;
+    __syncwarp();
+    const int row_base = p.rotation.kind == RotationProgram::Kind::dense ? batch * layout.pitch : 0;
+
+    double best_gain = 0.0;
+    for (int trial = 0; trial < p.scale_trials; ++trial) {
+      const int code = nearest + side * (trial % 2 == 1 ? (trial + 1) / 2 : -trial / 2);
+      const bool tried = lane < count && nearest != 0 && code >= 1 && code < scale_codes;
+      const float inverse = tried ? __fdiv_rn(1.0F, scales[code]) : 0.0F;
+      const unsigned wanted = __ballot_sync(all_lanes, tried);
+      int seam = 0;
+      // Round one finds the register at the seam, round two the path given that.
+      for (int round = 0; round < 2; ++round) {
+        for (int v = 0; v < count; v += together) {
+          if (((wanted >> v) & ((1U << together) - 1U)) == 0) continue;
+          float cost[together];
+          std::uint32_t* kept[together];
+          const bool whole = round == 1 || t.dim <= exhaustive_used;
+          const int context = t.dim < seam_context ? t.dim : seam_context;
+#pragma unroll
+          for (int j = 0; j < together; ++j) {
+            const int vector = v + j < count ? v + j : v;
+            const float* const row = rows + row_base + vector * layout.pitch;
+            const float scale = __shfl_sync(all_lanes, inverse, vector);
+            if (whole) {
+              encoder.prepare(j, 0, row, scale, 0, t.dim);
+            } else {
+              encoder.prepare(j, 0, row, scale, t.dim - context, context);
+              encoder.prepare(j, context, row, scale, 0, context);
+            }
+            kept[j] = v + j < count ? survivors + vector * layout.survivor_pitch : nullptr;
+          }
+          __syncwarp();
+          if (round == 1) {
+#pragma unroll
+            for (int j = 0; j < together; ++j) {
+              const int start = __shfl_sync(all_lanes, seam, v + j);
+              cost[j] = lane % states == start ? 0.0F : INFINITY;
+            }
+            encoder.forward(0, t.dim, cost, kept);
+          } else if (whole) {
+            float best[together];
+#pragma unroll
+            for (int j = 0; j < together; ++j) best[j] = INFINITY;
+            for (int start = 0; start < states; ++start) {
+              std::uint32_t* const none[together] = {};
+#pragma unroll
+              for (int j = 0; j < together; ++j) cost[j] = lane % states == start ? 0.0F : INFINITY;
+              encoder.forward(0, t.dim, cost, none);
+#pragma unroll
+              for (int j = 0; j < together; ++j) {
+                const float closed = __shfl_sync(all_lanes, cost[j], start);
+                if (!(closed < best[j])) continue;
+                best[j] = closed;
+                if (lane == v + j) seam = start;
+              }
+            }
+          } else {
+            std::uint32_t* const none[together] = {};
+#pragma unroll
+            for (int j = 0; j < together; ++j) cost[j] = 0.0F;
+            encoder.forward(0, context, cost, none);
+            encoder.forward(context, context, cost, kept);
+#pragma unroll
+            for (int j = 0; j < together; ++j) {
+              const int best = Encoder<memory, shared_tables>::best_state(cost[j]);
+              if (lane == v + j) seam = best;
+            }
+          }
+          __syncwarp();
+        }
+        if (round == 0 && t.dim > exhaustive_used) {
+          const std::uint32_t* const kept = survivors + own * layout.survivor_pitch;
+          const int context = t.dim < seam_context ? t.dim : seam_context;
+          for (int i = context - 1; i >= 0; --i) seam = Encoder<memory, shared_tables>::before(seam, kept[i]);
+          __syncwarp();
+        }
+      }
+      double gain = 0.0;
+      int fitted = 0;
+      std::uint32_t* const places = survivors + own * layout.survivor_pitch;
+      if (tried) {
+        encoder.trace(y, inverse, seam, places);
+        const auto decoded = [&](int c) { return encoder.values[places[c]]; };
+        const double energy = inner_product(t.dim, decoded, decoded);
+        const double projection = inner_product(
+            t.dim, [&](int c) { return y[c]; }, decoded);
+        fitted = energy > 0.0 ? nearest_scale_code(scales, projection / energy) : 0;
+        const double scale = scales[fitted];
+        gain = __dmul_rn(scale, __dsub_rn(__dmul_rn(2.0, projection), __dmul_rn(scale, energy)));
+      }
+      const bool better = gain > best_gain;
+      if (better) best_gain = gain;
+      unsigned packed = __ballot_sync(all_lanes, better);
+      for (; packed != 0; packed &= packed - 1) {
+        const int v = __ffs(static_cast<int>(packed)) - 1;
+        const auto scale_code = static_cast<unsigned>(__shfl_sync(all_lanes, fitted, v));
+        pack_vector<memory>(t, survivors + v * layout.survivor_pitch, scale_code,
+                            words + v * layout.code_pitch, layout.code_pitch);
+      }
+    }
+    const int bytes = t.bytes_per_vector;
+    for (int i = lane; i < count * bytes; i += warp_size) {
+      const int v = i / bytes;
+      p.codes[first * bytes + i] =
+          reinterpret_cast<const std::uint8_t*>(words + v * layout.code_pitch)[i - v * bytes];
+    }
+    __syncwarp();
+  }
+}
+
+using EncodeKernel = void (*)(TrellisEncode, int);
+EncodeKernel kernel_of(int memory, bool shared_tables) {
+  if (memory == 3) return shared_tables ? trellis_encode_kernel<3, true> : trellis_encode_kernel<3, false>;
+  return shared_tables ? trellis_encode_kernel<5, true> : trellis_encode_kernel<5, false>;
+}
+
+}  // namespace
+
+TrellisEncoder::TrellisEncoder(const TrellisView& tables, const RotationProgram& rotation, int scale_trials)
+    : tables_(tables),
+      rotation_(rotation),
+      scale_trials_(scale_trials),
+      tables_shared_(tables.bits <= max_shared_bits) {
+  // Two blocks share a multiprocessor where that leaves each enough warps.
+  batch_ = tables.dim <= 128 ? 16 : 8;
+  for (warps_ = most_warps; warps_ > 1; warps_ /= 2) {
+    if (EncodeLayout(tables_, rotation_.view(), batch_, tables_shared_).bytes(warps_) <= half_shared_bytes)
+      break;
+  }
+  shared_bytes_ = EncodeLayout(tables_, rotation_.view(), batch_, tables_shared_).bytes(warps_);
+  blocks_ =
+      resident_blocks("encode", kernel_of(tables_.memory, tables_shared_), warps_ * warp_size, shared_bytes_);
+}
+
+void TrellisEncoder::encode(cudaStream_t stream, const ConstDeviceTensor& x, std::uint8_t* codes,
+                            unsigned long long* refusals) const {
+  if (x.rows == 0) return;
+  const std::int64_t needed = (x.rows + batch_ * warps_ - 1) / (batch_ * warps_);
+  kernel_of(tables_.memory, tables_shared_)<<<static_cast<unsigned>(needed < blocks_ ? needed : blocks_),
+                                              warps_ * warp_size, shared_bytes_, stream>>>(
+      {tables_, rotation_.view(), x.data, x.type, x.rows, codes, refusals, scale_trials_}, batch_);
+  check_launch("encode");
+}
+
+}  // namespace rotorquant::device
