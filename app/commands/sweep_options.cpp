@@ -54,6 +54,9 @@ void SweepOptions::add_to(CLI::App& command) {
       ->type_name("FILE");
   command.add_option("--min-context", min_context, "Leave out queries that see fewer than N earlier keys")
       ->check(CLI::NonNegativeNumber);
+  command.add_flag(
+      "--exact-metrics", exact_metrics,
+      "Attention metrics in float64 throughout: the same digits in tables, several times slower");
   command.add_option("--metrics", metrics, "Metrics shown in tables; reports hold all")->delimiter(',');
   common.add_selection(command);
   command.add_option("--map", maps,
@@ -82,6 +85,7 @@ evaluation::SweepRequest SweepOptions::request() const {
   if (sinks) request.sinks = *sinks;
   if (!transforms.empty()) request.transforms = transforms;
   if (min_context) request.min_context = *min_context;
+  if (exact_metrics) request.exact_metrics = true;
   if (!metrics.empty()) request.metrics = metrics;
   try {
     for (const std::string& metric : request.metrics) evaluation::check_table_metric(metric);
@@ -141,8 +145,8 @@ void run_and_report(const SweepOptions& options, const evaluation::SweepRequest&
   const std::vector<evaluation::Dump> dumps = options.open_dumps(request);
   const evaluation::SweepExecution execution = options.execution();
   const evaluation::SweepResult result = evaluation::run_sweep(request, dumps, execution);
-  const nlohmann::ordered_json report =
-      evaluation::build_report(run, result, evaluation::compare_settings(result, request.baseline));
+  const nlohmann::ordered_json report = evaluation::build_report(
+      run, result, evaluation::compare_settings(result, request.baseline, {execution.threads}));
   if (!options.cells_path.empty()) evaluation::write_cells(options.cells_path, result);
   if (!options.common.output.empty()) evaluation::write_report(options.common.output, report);
   evaluation::discard_journal(execution);

@@ -22,6 +22,7 @@ struct SweepOptions {
   std::optional<std::int64_t> sinks;
   std::optional<std::int64_t> min_context;
   std::string transforms;
+  bool exact_metrics = false;
   std::vector<std::string> metrics;
   std::vector<std::string> maps;
   std::optional<double> softmax_scale;

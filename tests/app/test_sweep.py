@@ -29,6 +29,22 @@ class Sweep(ToolTest):
         self.assertGreater(kl["rotorquant"], 2 * kl["turboquant"])
         self.assertIn("turboquant is better", process.stdout)
 
+    def test_exact_metrics_change_no_printed_digit_that_matters(self):
+        means = []
+        for flags in ([], ["--exact-metrics"]):
+            output = self.folder / f"r{len(flags)}.json"
+            self.succeed("sweep", PYTHON, "--quantizers", "rotorquant,turboquant:window=16,q8_0", "--bits", "3", "--seeds",
+                         "0,1", "-o", output, "--quiet", *flags)
+            report = load(output)
+            self.assertEqual(report["meta"]["config"]["exact_metrics"], bool(flags))
+            means.append({(row["quantizer"], tag): summary["mean"] for row in report["rows"]
+                          for tag, summary in row["metrics"].items() if not tag.startswith(("time/", "throughput/", "ip/bias", "attention/top"))})
+        fast, exact = means
+        self.assertEqual(fast.keys(), exact.keys())
+        for key, value in exact.items():
+            self.assertLessEqual(abs(fast[key] - value), 3e-4 * abs(value), key)
+        self.assertNotEqual(fast, exact)  # else the flag does nothing
+
     def test_isotropic_data_cannot_rank_rotations(self):
         dump = self.folder / "isotropic.h5"
         self.succeed("synth", dump, "--profile", "isotropic", "--layers", "2", "--kv-heads", "2", "--query-heads", "4",

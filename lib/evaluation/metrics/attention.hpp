@@ -13,45 +13,23 @@
 //   attention/top8    mean of |A ∩ B| / min(8, visible keys), A and B the keys with the eight largest scores
 //   output/*          Σ‖p̂ v̂ - p v‖² / Σ‖p v‖², and with v or p exact
 //
-// A row is one (query, query head). Everything is float64. A metric that is undefined (no queries, all
+// A row is one (query, query head). Everything here is float64 and defines the metrics; rounded_attention.hpp computes them several
+// times faster. A metric that is undefined (no queries, all
 // outputs zero, slope and correlation of a constant) is NaN.
 #include <cstdint>
 #include <vector>
 
 #include "evaluation/metrics/aligned_buffer.hpp"
+#include "evaluation/metrics/attention_tensors.hpp"
 #include "evaluation/metrics/panel_product.hpp"
 #include "evaluation/metrics/top_keys.hpp"
 #include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
 
-// One KV head and the query heads that read it. Nothing is owned.
-struct HeadTensors {
-  HostView<const float> keys;                  // [T, d], T >= 1, d >= 1
-  HostView<const float> values;                // [T, d_v], d_v >= 1
-  std::vector<HostView<const float>> queries;  // one [T_q, d] per query head; none: no query metrics
-  // [T_q], >= 0. A causal query at position p sees the keys 0..p, as far as there are that many.
-  std::vector<std::int64_t> query_positions;
-  double softmax_scale = 1.0;  // > 0
-  bool causal = true;          // otherwise every query sees every key
-  // Queries at a position below this one, which have fewer earlier keys, take no part in the query metrics.
-  std::int64_t min_context = 0;
-};
-
 // Bytes that one head may use for exact scores and probabilities; 512 MiB hold 8192 causal tokens of one
 // query head.
 inline constexpr std::int64_t default_reference_bytes = std::int64_t{512} << 20;
-
-// Keys or values as queries meet them in a cache. Where the cache keeps its most recent tokens in 16 bits, a query that sees n tokens
-// meets tokens coded_end[n] .. n - 1 as `recent` has them, and those before as `coded` has them: the state of the cache when that
-// query is the newest.
-struct SeenTensor {
-  HostView<const float> coded;          // [T, d]
-  HostView<const float> recent;         // [T, d]; no rows: there is no window
-  std::vector<std::int64_t> coded_end;  // [T + 1]
-
-  bool has_window() const { return recent.rows > 0; }
-};
 
 // Scratch memory of one thread; reused from cell to cell, it stops growing at the largest head.
 struct AttentionWorkspace {
@@ -121,6 +99,8 @@ class AttentionReference {
   bool keeps_probabilities() const { return keeps_probabilities_; }
 
   ExactRows exact_rows(const Block& block, AttentionWorkspace& workspace) const;
+  // Keeps products and probabilities no longer.
+  void release_rows();
 
  private:
   void order_rows();

@@ -1,36 +1,14 @@
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "evaluation/metrics/attention.hpp"
+#include "evaluation/metrics/cell_sums.hpp"
 #include "evaluation/metrics/lanes.hpp"
-#include "evaluation/metrics/metric_registry.hpp"
-#include "evaluation/metrics/reconstruction_error.hpp"
 #include "evaluation/metrics/softmax_row.hpp"
-#include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
-
-constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
-// Numbers that differ from their mean by less than this share of it are equal but for the rounding of their
-// products.
-constexpr double constant_deviation = 1e-12;
-// The spread of the estimates is a sum of terms that may cancel; below this share of them only their rounding
-// is left.
-constexpr double cancelled_spread = 1e-13;
-
-// Sums over one row's visible keys, with t = ⟨q,k⟩ and e = ⟨q,k̂⟩ - t.
-struct RowSums {
-  double error = 0.0;           // Σ e
-  double squared_error = 0.0;   // Σ e²
-  double error_truth = 0.0;     // Σ e (t - mean of t)
-  double expected_error = 0.0;  // Σ p e
-};
 
 // estimates, products and probabilities are 0 from the last visible key to the next multiple of lane_count.
 RowSums row_sums(const double* estimates, const double* products, const double* probabilities,
@@ -59,24 +37,6 @@ RowSums row_sums(const double* estimates, const double* products, const double* 
   return total;
 }
 
-// Totals over the rows of a cell.
-struct CellSums {
-  RowSums pairs;
-  double divergence = 0.0;  // Σ KL, nats
-  std::array<double, num_position_bins> bin_divergence{};
-  std::array<double, num_position_bins> bin_rows{};
-  double top1 = 0.0;
-  double top8 = 0.0;
-  double output_error = 0.0;  // Σ‖·‖² of the three output metrics
-  double output_error_keys = 0.0;
-  double output_error_values = 0.0;
-};
-
-// The eighth of the sequence that a row with `visible` of `num_keys` keys, 1 <= visible <= num_keys, is in.
-std::size_t position_bin(std::int64_t visible, std::int64_t num_keys) {
-  return static_cast<std::size_t>((visible - 1) * static_cast<std::int64_t>(num_position_bins) / num_keys);
-}
-
 // One block of rows. products [rows, stride] comes as ⟨q,k̂⟩ and leaves as exp(ŝ - max ŝ), 0 beyond the
 // visible keys; the sums' inverses go to inverse_sums [rows].
 void add_attention_rows(const AttentionReference& reference, const AttentionReference::Block& block,
@@ -91,25 +51,14 @@ void add_attention_rows(const AttentionReference& reference, const AttentionRefe
     const RowSums pairs =
         row_sums(estimates, exact.products + r * block.stride, exact.probabilities + r * block.stride,
                  row.visible, reference.pairs().mean);
-    sums.pairs.error += pairs.error;
-    sums.pairs.squared_error += pairs.squared_error;
-    sums.pairs.error_truth += pairs.error_truth;
-
-    const TopKeys top = top_keys(estimates, row.visible);
-    sums.top1 += top.index[0] == row.top.index[0] ? 1.0 : 0.0;
-    sums.top8 += static_cast<double>(common_keys(top, row.top)) / static_cast<double>(row.top.count);
-
-    const double max_score = scale * estimates[top.index[0]];
+    const TopOverlap overlap = top_overlap(estimates, row.visible, row.top);
+    const double max_score = scale * *std::max_element(estimates, estimates + row.visible);
     const double sum = exponentials(estimates, row.visible, block.keys, scale, max_score, estimates);
     inverse_sums[r] = 1.0 / sum;
     // A divergence is never negative; rounding may make it so where p̂ = p.
     const double log_sum_exp = max_score + std::log(sum);
-    const double divergence =
-        std::max(0.0, log_sum_exp - row.log_sum_exp - scale * pairs.expected_error);
-    sums.divergence += divergence;
-    const std::size_t bin = position_bin(row.visible, reference.tensors().keys.rows);
-    sums.bin_divergence[bin] += divergence;
-    sums.bin_rows[bin] += 1.0;
+    const double divergence = std::max(0.0, log_sum_exp - row.log_sum_exp - scale * pairs.expected_error);
+    sums.add_row(pairs, divergence, row.top, overlap, row.visible, reference.tensors().keys.rows);
   }
 }
 
@@ -212,75 +161,14 @@ CellSums attention_sums(const AttentionReference& reference, const SeenTensor& k
   return sums;
 }
 
-void check_shape(const char* what, HostView<const float> reconstructed, HostView<const float> exact) {
-  if (reconstructed.rows != exact.rows || reconstructed.cols != exact.cols) {
-    throw Error(fmt::format("reconstructed {} [{}, {}]; valid: [{}, {}]", what, reconstructed.rows,
-                            reconstructed.cols, exact.rows, exact.cols));
-  }
-}
-
-void check_seen(const char* what, const SeenTensor& seen, HostView<const float> exact) {
-  check_shape(what, seen.coded, exact);
-  if (!seen.has_window()) return;
-  check_shape(what, seen.recent, exact);
-  if (static_cast<std::int64_t>(seen.coded_end.size()) != exact.rows + 1) {
-    throw Error(fmt::format("reconstructed {}: {} ends of the coded tokens; valid: {}", what,
-                            seen.coded_end.size(), exact.rows + 1));
-  }
-}
-
 }  // namespace
 
-std::vector<double> evaluate_cell(const AttentionReference& reference, const SeenTensor& seen_keys,
-                                  const SeenTensor& seen_values, AttentionWorkspace& workspace) {
-  check_seen("keys", seen_keys, reference.tensors().keys);
-  check_seen("values", seen_values, reference.tensors().values);
-  std::vector<double> metrics(static_cast<std::size_t>(Metric::count), undefined);
-  const auto set = [&](Metric metric, double value) { metrics[static_cast<std::size_t>(metric)] = value; };
-
-  const ReconstructionError keys = reconstruction_error(reference.tensors().keys, seen_keys.coded);
-  set(Metric::key_mse, keys.mse);
-  set(Metric::key_nmse, keys.nmse);
-  set(Metric::key_cosine, keys.cosine);
-  const ReconstructionError values = reconstruction_error(reference.tensors().values, seen_values.coded);
-  set(Metric::value_mse, values.mse);
-  set(Metric::value_nmse, values.nmse);
-  set(Metric::value_cosine, values.cosine);
-  if (reference.num_rows() == 0) return metrics;
-
-  const CellSums sums = attention_sums(reference, seen_keys, seen_values, workspace);
-  const AttentionReference::PairStatistics& truth = reference.pairs();
-  const double rmse = std::sqrt(sums.pairs.squared_error / truth.count);
-  set(Metric::ip_bias, sums.pairs.error / truth.count);
-  set(Metric::ip_rmse, rmse);
-  set(Metric::score_rmse, reference.tensors().softmax_scale * rmse);
-  const double rounding = constant_deviation * truth.mean;
-  if (truth.spread > truth.count * rounding * rounding) {
-    set(Metric::ip_slope, 1.0 + sums.pairs.error_truth / truth.spread);
-    const double error_spread = sums.pairs.squared_error - sums.pairs.error * sums.pairs.error / truth.count;
-    const double estimate_spread = truth.spread + 2.0 * sums.pairs.error_truth + error_spread;
-    if (estimate_spread > cancelled_spread * (truth.spread + error_spread)) {
-      set(Metric::ip_correlation,
-          (truth.spread + sums.pairs.error_truth) / std::sqrt(truth.spread * estimate_spread));
-    }
-  }
-
-  const auto rows = static_cast<double>(reference.num_rows());
-  set(Metric::attention_kl, sums.divergence / rows);
-  for (std::size_t bin = 0; reference.tensors().causal && bin < num_position_bins; ++bin) {
-    if (sums.bin_rows[bin] > 0.0) {
-      metrics[static_cast<std::size_t>(Metric::attention_kl_eighth1) + bin] =
-          sums.bin_divergence[bin] / sums.bin_rows[bin];
-    }
-  }
-  set(Metric::attention_top1, sums.top1 / rows);
-  set(Metric::attention_top8, sums.top8 / rows);
-  if (reference.output_energy() > 0.0) {
-    set(Metric::output_nmse, sums.output_error / reference.output_energy());
-    set(Metric::output_nmse_keys_only, sums.output_error_keys / reference.output_energy());
-    set(Metric::output_nmse_values_only, sums.output_error_values / reference.output_energy());
-  }
-  return metrics;
+std::vector<double> evaluate_cell(const AttentionReference& reference, const SeenTensor& keys,
+                                  const SeenTensor& values, AttentionWorkspace& workspace) {
+  check_seen(reference.tensors(), keys, values);
+  return cell_metrics(
+      reference, keys, values,
+      reference.num_rows() == 0 ? CellSums{} : attention_sums(reference, keys, values, workspace));
 }
 
 }  // namespace rotorquant::evaluation

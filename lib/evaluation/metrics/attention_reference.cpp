@@ -18,7 +18,7 @@ namespace {
 constexpr std::int64_t block_values = 32 * 1024;
 // Multiples of the register tile of the product; more rows would not use a panel in the first-level cache
 // better.
-constexpr std::int64_t row_step = 8;
+constexpr std::int64_t row_step = 12;
 constexpr std::int64_t min_block_rows = row_step;
 constexpr std::int64_t max_block_rows = 12 * row_step;
 
@@ -201,6 +201,12 @@ AttentionReference::ExactRows AttentionReference::exact_rows(const Block& block,
   compute_products(block, workspace.exact_products.data());
   compute_probabilities(block, workspace.exact_products.data(), workspace.probabilities.data());
   return {workspace.exact_products.data(), workspace.probabilities.data()};
+}
+
+void AttentionReference::release_rows() {
+  keeps_probabilities_ = false;
+  stored_products_ = {};
+  stored_probabilities_ = {};
 }
 
 }  // namespace rotorquant::evaluation

@@ -1,12 +1,30 @@
 #pragma once
-// Eight float64 that GCC and Clang keep in whatever vector registers the target has: one of 512 bits or
+// Vectors (here of eight float64) that GCC and Clang keep in whatever vector registers the target has: one of 512 bits or
 // several smaller. Used as local variables alone, since passing them by value is part of no portable calling
 // convention.
 #include <cstdint>
+#include <cstring>
 
 namespace rotorquant::evaluation {
 
 using Lanes = double __attribute__((vector_size(64)));
+using LongLanes = long long __attribute__((vector_size(64)));
 inline constexpr std::int64_t lane_count = 8;
+
+// Likewise sixteen float32, int32 and int16.
+using FloatLanes = float __attribute__((vector_size(64)));
+using IntLanes = std::int32_t __attribute__((vector_size(64)));
+using ShortLanes = std::int16_t __attribute__((vector_size(32)));
+inline constexpr std::int64_t float_lane_count = 16;
+
+inline FloatLanes load_lanes(const float* x) {
+  FloatLanes lanes;
+  std::memcpy(&lanes, x, sizeof(lanes));
+  return lanes;
+}
+
+inline void store_lanes(float* x, const FloatLanes& lanes) {
+  std::memcpy(x, &lanes, sizeof(lanes));
+}
 
 }  // namespace rotorquant::evaluation

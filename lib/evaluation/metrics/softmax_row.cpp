@@ -11,8 +11,6 @@
 namespace rotorquant::evaluation {
 namespace {
 
-using LaneBits = long long __attribute__((vector_size(64)));
-
 // Below this, e^x would leave the normal range (2^-1022 is e^-708.4); such a share of an attention row is 0.
 constexpr double smallest_exponent = -708.0;
 // x + 1.5 * 2^52 rounds x to an integer, which then stands in the lowest bits.
@@ -56,7 +54,7 @@ double exponentials(const double* products, std::int64_t visible, std::int64_t c
     const Lanes r = (x - k * ln2_high) - k * ln2_low;
     Lanes power = coefficients[0] + Lanes{};
     for (std::size_t n = 1; n < std::size(coefficients); ++n) power = power * r + coefficients[n];
-    LaneBits exponent;
+    LongLanes exponent;
     std::memcpy(&exponent, &shifted, sizeof(exponent));
     exponent = (exponent << 52) + (1023LL << 52);
     Lanes scale_of_two;

@@ -12,10 +12,18 @@ struct TopKeys {
   std::int32_t count = 0;                           // min(top_key_count, scores of the row)
 };
 
-// scores [count], count >= 1, no NaN.
-TopKeys top_keys(const double* scores, std::int64_t count);
+// scores [count], count >= 1, no NaN; Score is float or double.
+template <typename Score>
+TopKeys top_keys(const Score* scores, std::int64_t count);
 
-// |A ∩ B| of two selections.
-std::int32_t common_keys(const TopKeys& a, const TopKeys& b);
+// What another row of scores over the same keys selects of `top`.
+struct TopOverlap {
+  bool first = false;       // its largest is top's largest
+  std::int32_t common = 0;  // keys of both selections
+};
+
+// The overlap of `top` with top_keys(scores, count), which is not formed: the rank of each of the eight keys is counted.
+template <typename Score>
+TopOverlap top_overlap(const Score* scores, std::int64_t count, const TopKeys& top);
 
 }  // namespace rotorquant::evaluation

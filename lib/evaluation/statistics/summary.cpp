@@ -31,12 +31,13 @@ double standard_deviation(std::span<const double> sample) {
 
 double quantile(std::span<const double> sample, double probability) {
   if (sample.empty()) return undefined;
-  std::vector<double> sorted(sample.begin(), sample.end());
-  std::sort(sorted.begin(), sorted.end());
-  const double place = probability * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<std::size_t>(place);
-  const std::size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  std::vector<double> values(sample.begin(), sample.end());
+  const double place = probability * static_cast<double>(values.size() - 1);
+  const double below = std::floor(place);
+  const auto lower = values.begin() + static_cast<std::ptrdiff_t>(below);
+  std::nth_element(values.begin(), lower, values.end());
+  const auto upper = lower + 1 == values.end() ? lower : std::min_element(lower + 1, values.end());
+  return *lower + (place - below) * (*upper - *lower);
 }
 
 double geometric_mean(std::span<const double> sample) {

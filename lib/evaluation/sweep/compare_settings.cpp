@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "evaluation/report/aggregate.hpp"
 #include "evaluation/statistics/comparison.hpp"
@@ -122,25 +123,35 @@ const std::vector<std::string>& verdict_metrics() {
   return metrics;
 }
 
-nlohmann::ordered_json compare_settings(const SweepResult& result, const std::string& baseline) {
-  ordered_json comparisons = ordered_json::array();
-  if (baseline.empty()) return comparisons;
-  const std::vector<Row> rows = aggregate(result);
+nlohmann::ordered_json compare_settings(const SweepResult& result, const std::string& baseline,
+                                        const Context& context) {
+  if (baseline.empty()) return ordered_json::array();
+  std::vector<ComparisonRequest> requests;
   for (std::size_t dataset = 0; dataset < result.datasets.size(); ++dataset) {
     for (std::size_t b = 0; b < result.settings.size(); ++b) {
       if (result.settings[b].label != baseline) continue;
       for (std::size_t c = 0; c < result.settings.size(); ++c) {
         if (c == b || result.settings[c].bits != result.settings[b].bits) continue;
         for (const std::string& metric : verdict_metrics()) {
-          const ComparisonRequest request{static_cast<std::int64_t>(dataset), static_cast<std::int64_t>(c),
-                                          static_cast<std::int64_t>(b), metric,
-                                          differ_in_rotation_alone(result.settings[c], result.settings[b])};
-          if (const std::optional<Comparison> comparison = compare(result, request)) {
-            comparisons.push_back(to_json(*comparison, at_equal_bits(*comparison, result, rows, request)));
-          }
+          requests.push_back({static_cast<std::int64_t>(dataset), static_cast<std::int64_t>(c),
+                              static_cast<std::int64_t>(b), metric,
+                              differ_in_rotation_alone(result.settings[c], result.settings[b])});
         }
       }
     }
+  }
+  const std::vector<Row> rows = aggregate(result);
+  std::vector<ordered_json> found(requests.size());
+  parallel_for(context, static_cast<std::int64_t>(requests.size()), [&](std::int64_t i) {
+    const ComparisonRequest& request = requests[static_cast<std::size_t>(i)];
+    if (const std::optional<Comparison> comparison = compare(result, request)) {
+      found[static_cast<std::size_t>(i)] =
+          to_json(*comparison, at_equal_bits(*comparison, result, rows, request));
+    }
+  });
+  ordered_json comparisons = ordered_json::array();
+  for (ordered_json& comparison : found) {
+    if (!comparison.is_null()) comparisons.push_back(std::move(comparison));
   }
   return comparisons;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "evaluation/sweep/results.hpp"
+#include "rotorquant/core/parallel.hpp"
 
 namespace rotorquant::evaluation {
 
@@ -12,6 +13,7 @@ namespace rotorquant::evaluation {
 const std::vector<std::string>& verdict_metrics();
 
 // An array in the order of datasets, settings and metrics; empty without a baseline.
-nlohmann::ordered_json compare_settings(const SweepResult& result, const std::string& baseline);
+nlohmann::ordered_json compare_settings(const SweepResult& result, const std::string& baseline,
+                                        const Context& context);
 
 }  // namespace rotorquant::evaluation

@@ -73,6 +73,8 @@ const std::vector<Key>& config_keys() {
        [](const json& v, SweepRequest& r) { r.transforms = v.get<std::string>(); }},
       {"min_context", "a whole number",
        [](const json& v, SweepRequest& r) { r.min_context = read_count(v); }},
+      {"exact_metrics", "true or false",
+       [](const json& v, SweepRequest& r) { r.exact_metrics = v.get<bool>(); }},
       {"metrics", "a list of metrics", [](const json& v, SweepRequest& r) { r.metrics = read_texts(v); }},
   };
   return keys;
@@ -133,6 +135,7 @@ nlohmann::ordered_json to_json(const SweepRequest& request) {
   out["sinks"] = request.sinks;
   out["transforms"] = request.transforms;
   out["min_context"] = request.min_context;
+  out["exact_metrics"] = request.exact_metrics;
   out["metrics"] = request.metrics;
   return out;
 }

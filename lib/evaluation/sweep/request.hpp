@@ -25,6 +25,7 @@ struct SweepRequest {
   std::int64_t sinks = 0;            // first tokens in 16 bits, for all quantizers that do not say
   std::string transforms;            // file of 'rotorquant calibrate', for calibrated keys
   std::int64_t min_context = 0;      // queries with fewer earlier keys are left out
+  bool exact_metrics = false;        // attention metrics in float64 throughout
   std::vector<std::string> metrics;  // shown in tables, in this order; empty = the usual ones
 };
 

@@ -6,18 +6,20 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <tuple>
+#include <utility>
 
 #include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/dump/sha256.hpp"
-#include "evaluation/metrics/attention.hpp"
 #include "evaluation/report/build_info.hpp"
 #include "evaluation/statistics/isotropy.hpp"
+#include "evaluation/sweep/head_evaluation.hpp"
 #include "evaluation/sweep/journal.hpp"
 #include "evaluation/sweep/progress.hpp"
-#include "evaluation/sweep/reconstruct.hpp"
 #include "evaluation/sweep/settings.hpp"
 #include "evaluation/sweep/stop_signal.hpp"
 #include "rotorquant/core/error.hpp"
@@ -53,38 +55,6 @@ std::vector<std::int64_t> iota(std::int64_t count) {
   std::vector<std::int64_t> numbers;
   for (std::int64_t i = 0; i < count; ++i) numbers.push_back(i);
   return numbers;
-}
-
-// One KV head of a dump, in memory.
-struct Head {
-  std::vector<float> keys;                  // [T, head_dim]
-  std::vector<float> values;                // [T, value_dim]
-  std::vector<std::vector<float>> queries;  // per query head of the group: [T_q, head_dim]
-};
-
-Head read_head(const Dump& dump, std::int64_t layer, std::int64_t kv_head) {
-  Head head{dump.read_key(layer, kv_head), dump.read_value(layer, kv_head), {}};
-  if (dump.info().num_queries == 0) return head;
-  const std::int64_t group = dump.info().num_query_heads / dump.info().num_kv_heads;
-  for (std::int64_t q = kv_head * group; q < (kv_head + 1) * group; ++q) {
-    head.queries.push_back(dump.read_query(layer, q));
-  }
-  return head;
-}
-
-HeadTensors tensors_of(const Dump& dump, const Head& head, std::int64_t min_context) {
-  const DumpInfo& info = dump.info();
-  HeadTensors tensors;
-  tensors.keys = {head.keys.data(), info.num_tokens, info.head_dim};
-  tensors.values = {head.values.data(), info.num_tokens, info.value_dim};
-  for (const std::vector<float>& queries : head.queries) {
-    tensors.queries.emplace_back(queries.data(), info.num_queries, info.head_dim);
-  }
-  if (!head.queries.empty()) tensors.query_positions = dump.query_positions();
-  tensors.softmax_scale = info.softmax_scale;
-  tensors.causal = info.causal;
-  tensors.min_context = min_context;
-  return tensors;
 }
 
 // Everything of one dump that does not depend on the head.
@@ -130,8 +100,8 @@ class Sweep {
     for (const std::int64_t seed : request.seeds) result_.seeds.push_back(static_cast<std::uint64_t>(seed));
     load_transforms();
     const DumpInfo& info = dumps.front().info();
-    setting_context_ = {info.head_dim, info.value_dim,     execution.space,
-                        transforms_,   request.transforms, info.num_layers, execution.gpu};
+    setting_context_ = {info.head_dim,      info.value_dim,  execution.space, transforms_,
+                        request.transforms, info.num_layers, execution.gpu};
     SettingList list = expand_settings(request, setting_context_);
     result_.settings = std::move(list.settings);
     result_.skipped = std::move(list.skipped);
@@ -156,12 +126,7 @@ class Sweep {
     }
     Progress progress("sweep", total, static_cast<std::int64_t>(finished_.size()), execution_.quiet);
     progress_ = &progress;
-    for (std::size_t d = 0; d < plans_.size(); ++d) {
-      for (const std::int64_t layer : plans_[d].layers) {
-        for (const std::int64_t kv_head : plans_[d].heads)
-          run_head(static_cast<std::int64_t>(d), layer, kv_head);
-      }
-    }
+    run_heads();
     // Keys are ordered as results are: dataset, setting, seed, layer, head.
     for (auto& [key, cell] : finished_) result_.cells.push_back(std::move(cell));
     result_.seconds = seconds_since(start);
@@ -269,58 +234,80 @@ class Sweep {
     });
   }
 
-  void run_head(std::int64_t dataset, std::int64_t layer, std::int64_t kv_head) {
-    std::vector<Cell> pending;
-    std::vector<const MethodPair*> methods;
-    for (std::size_t i = 0; i < methods_.size(); ++i) {
-      Cell cell;
-      cell.dataset = dataset;
-      cell.setting = static_cast<std::int64_t>(i / result_.seeds.size());
-      cell.seed = result_.seeds[i % result_.seeds.size()];
-      cell.layer = layer;
-      cell.kv_head = kv_head;
-      if (finished_.contains(key_of(cell))) continue;
-      pending.push_back(std::move(cell));
-      methods.push_back(&*methods_[i]);
+  // A head and those of its cells that are not finished.
+  struct HeadTask {
+    std::int64_t dataset = 0;
+    HeadAddress address;
+    std::vector<Cell> cells;
+    std::unique_ptr<HeadEvaluation> evaluation;
+  };
+
+  std::vector<HeadTask> unfinished_heads() const {
+    std::vector<HeadTask> tasks;
+    for (std::size_t d = 0; d < plans_.size(); ++d) {
+      for (const std::int64_t layer : plans_[d].layers) {
+        for (const std::int64_t kv_head : plans_[d].heads) {
+          HeadTask task{static_cast<std::int64_t>(d), {layer, kv_head}, {}, nullptr};
+          for (std::size_t i = 0; i < methods_.size(); ++i) {
+            Cell cell;
+            cell.dataset = task.dataset;
+            cell.setting = static_cast<std::int64_t>(i / result_.seeds.size());
+            cell.seed = result_.seeds[i % result_.seeds.size()];
+            cell.layer = layer;
+            cell.kv_head = kv_head;
+            if (!finished_.contains(key_of(cell))) task.cells.push_back(std::move(cell));
+          }
+          if (!task.cells.empty()) tasks.push_back(std::move(task));
+        }
+      }
     }
-    if (pending.empty()) return;
-    const DumpPlan& plan = plans_[static_cast<std::size_t>(dataset)];
-    const Dump& dump = *plan.dump;
-    const Head head = read_head(dump, layer, kv_head);
-    const HeadTensors tensors = tensors_of(dump, head, request_.min_context);
-    const AttentionReference reference(tensors);
-    parallel_for(context_, static_cast<std::int64_t>(pending.size()), [&](std::int64_t i) {
-      if (stop_.requested()) throw Error(interruption());
-      Cell& cell = pending[static_cast<std::size_t>(i)];
-      evaluate(reference, tensors, *methods[static_cast<std::size_t>(i)], plan, cell);
-      const std::scoped_lock lock(mutex_);
-      if (journal_) journal_->append(cell);
-      finished_.emplace(key_of(cell), cell);
-      progress_->advance();
-    });
+    return tasks;
   }
 
-  void evaluate(const AttentionReference& reference, const HeadTensors& tensors, const MethodPair& pair,
-                const DumpPlan& plan, Cell& cell) const {
-    const std::vector<std::int64_t>& positions = plan.dump->positions();
-    const char* tensor = "key";
-    try {
-      const Reconstruction keys =
-          reconstruct_tensor(pair.keys, cell.layer, cell.kv_head, tensors.keys, positions, plan.rope);
-      tensor = "value";
-      const Reconstruction values =
-          reconstruct_tensor(pair.values, cell.layer, cell.kv_head, tensors.values, positions, nullptr);
-      thread_local AttentionWorkspace workspace;
-      cell.metrics = evaluate_cell(reference, seen_tensor(keys, tensors.keys.cols),
-                                   seen_tensor(values, tensors.values.cols), workspace);
-      cell.side = keys.side;
-      for (const auto& [name, bits] : values.side) add_bits(cell.side, name, bits);
-      cell.encode_seconds = keys.encode_seconds + values.encode_seconds;
-      cell.decode_seconds = keys.decode_seconds + values.decode_seconds;
-    } catch (const Error& error) {
-      throw Error(fmt::format("{}: layers/{:03}/{} of KV head {}: {}", plan.dump->path(), cell.layer, tensor,
-                              cell.kv_head, error.what()));
+  // As many heads at once as there are threads, so that all have work while a head is being prepared.
+  void run_heads() {
+    std::vector<HeadTask> tasks = unfinished_heads();
+    const auto at_once = static_cast<std::size_t>(std::max(1, execution_.threads));
+    const HeadOptions options = {
+        .min_context = request_.min_context,
+        .exact_metrics = request_.exact_metrics,
+        .num_settings = static_cast<std::int64_t>(result_.settings.size()),
+        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(at_once)};
+    for (std::size_t begin = 0; begin < tasks.size(); begin += at_once) {
+      const std::span<HeadTask> group(tasks.data() + begin, std::min(at_once, tasks.size() - begin));
+      parallel_for(context_, static_cast<std::int64_t>(group.size()), [&](std::int64_t i) {
+        HeadTask& task = group[static_cast<std::size_t>(i)];
+        task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
+      });
+      std::vector<std::pair<HeadTask*, Cell*>> cells;
+      for (HeadTask& task : group) {
+        for (Cell& cell : task.cells) cells.emplace_back(&task, &cell);
+      }
+      parallel_for(context_, static_cast<std::int64_t>(cells.size()), [&](std::int64_t i) {
+        const auto& [task, cell] = cells[static_cast<std::size_t>(i)];
+        run_cell(*task, *cell);
+      });
+      for (HeadTask& task : group) task.evaluation.reset();
     }
+  }
+
+  void run_cell(HeadTask& task, Cell& cell) {
+    if (stop_.requested()) throw Error(interruption());
+    task.evaluation->evaluate(method_of(cell), plan_of(task).rope, cell);
+    const std::scoped_lock lock(mutex_);
+    if (journal_) journal_->append(cell);
+    finished_.emplace(key_of(cell), cell);
+    progress_->advance();
+  }
+
+  const DumpPlan& plan_of(const HeadTask& task) const {
+    return plans_[static_cast<std::size_t>(task.dataset)];
+  }
+
+  const MethodPair& method_of(const Cell& cell) const {
+    const auto seed = std::find(result_.seeds.begin(), result_.seeds.end(), cell.seed);
+    return *methods_[static_cast<std::size_t>(cell.setting) * result_.seeds.size() +
+                     static_cast<std::size_t>(seed - result_.seeds.begin())];
   }
 
   std::string interruption() const {

@@ -211,6 +211,11 @@ TensorMethod::TensorMethod(const TensorSpec& spec, const TensorContext& context)
   transforms_ = context.transforms;
 }
 
+bool TensorMethod::depends_on_seed() const {
+  if (spec_.calibrated()) return spec_.quantizer.name == block_gtq_name;
+  return find_quantizer(spec_.quantizer.name).seeded;
+}
+
 void TensorMethod::read_calibrated(const ParameterReader& reader) {
   if (reader.choice("search") == "nearest") search_ = nearest_search;
   if (reader.choice("codec") == "trellis") {

@@ -76,7 +76,7 @@ struct TensorContext {
   std::int64_t dim = 0;
   std::shared_ptr<const TransformSet> transforms;  // needed by calibrated keys alone
   TensorRole role = TensorRole::keys;
-  std::int64_t num_layers = 0;  // of the model; needed where edge layers have a width of their own
+  std::int64_t num_layers = 0;            // of the model; needed where edge layers have a width of their own
   std::optional<int> gpu = std::nullopt;  // where quantizers with device code run; nothing: on the CPU
 };
 
@@ -90,6 +90,8 @@ class TensorMethod {
   std::shared_ptr<const KeyMethod> at(std::int64_t layer, std::int64_t kv_head) const;
   SixteenBitTokens sixteen_bits() const { return spec_.sixteen_bits; }
   bool calibrated() const { return spec_.calibrated(); }
+  // Otherwise all seeds give the same codes.
+  bool depends_on_seed() const;
   // Numbers that a decoder keeps for one head, where calibrated.
   std::int64_t head_floats(const HeadFit& head) const;
   // The method whose bits are those of the setting: of layers that are not at the edge and, where heads differ, of the first fitted

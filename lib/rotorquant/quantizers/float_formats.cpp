@@ -56,6 +56,7 @@ QuantizerInfo identity16_quantizer() {
                        return std::make_shared<HalfCodec>(request.dim);
                      }};
   info.max_bits = info.min_bits;
+  info.seeded = false;
   return info;
 }
 
@@ -77,6 +78,7 @@ QuantizerInfo e4m3_quantizer() {
         return std::make_shared<E4m3Codec>(request.dim);
       }};
   info.max_bits = info.min_bits;
+  info.seeded = false;
   return info;
 }
 

@@ -108,6 +108,7 @@ QuantizerInfo ggml_quantizer(GgmlFormat format) {
                        return std::make_shared<GgmlBlocks>(format, request.dim);
                      }};
   info.max_bits = info.min_bits;
+  info.seeded = false;
   info.dim_multiple = ggml_block_values;
   return info;
 }

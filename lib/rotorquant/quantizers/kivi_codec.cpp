@@ -96,7 +96,7 @@ std::int64_t kivi_group(const ParameterReader& parameters) {
 }
 
 QuantizerInfo kivi_quantizer() {
-  return {
+  QuantizerInfo info{
       kivi_name,
       "keys per channel over groups of tokens, values per token over groups of channels; asymmetric, 16-bit "
       "scale and zero",
@@ -115,6 +115,8 @@ QuantizerInfo kivi_quantizer() {
         return std::make_shared<KiviCodec>(KiviAxis::token, request.dim, kivi_group(parameters),
                                            request.bits);
       }};
+  info.seeded = false;
+  return info;
 }
 
 }  // namespace rotorquant

@@ -28,6 +28,7 @@ struct QuantizerInfo {
   std::function<std::shared_ptr<const Quantizer>(const ParameterReader&, const BuildRequest&)> build;
   int max_bits = 8;               // min_bits for formats of one width
   std::int64_t dim_multiple = 1;  // dim must be a multiple of this
+  bool seeded = true;             // whether the seed changes its codes
 };
 
 const std::vector<QuantizerInfo>& quantizer_registry();

@@ -179,23 +179,25 @@ std::shared_ptr<const ScalarCodec> build_codec(const std::string& name, const st
 
 QuantizerInfo plain_quantizer(const std::string& name, const std::string& rotations,
                               const std::string& summary, const std::string& source) {
-  return {name,
-          summary,
-          source,
-          plain_parameters(rotations),
-          name,
-          1,
-          [name, rotations](const ParameterReader& parameters,
-                            const BuildRequest& request) -> std::shared_ptr<const Quantizer> {
-            if (parameters.choice("codec") == "trellis")
-              return build_trellis_codec(name, parameters, request);
-            for (const std::string key : {"memory", "scale_offset"}) {
-              if (!parameters.given(key)) continue;
-              throw UsageError("quantizer '" + name + "': " + key + " = '" + parameters.text(key) +
-                               "' is for trellis codes; valid: " + key + " with codec=trellis");
-            }
-            return build_codec(name, rotations, parameters, request, request.bits);
-          }};
+  QuantizerInfo info{name,
+                     summary,
+                     source,
+                     plain_parameters(rotations),
+                     name,
+                     1,
+                     [name, rotations](const ParameterReader& parameters,
+                                       const BuildRequest& request) -> std::shared_ptr<const Quantizer> {
+                       if (parameters.choice("codec") == "trellis")
+                         return build_trellis_codec(name, parameters, request);
+                       for (const std::string key : {"memory", "scale_offset"}) {
+                         if (!parameters.given(key)) continue;
+                         throw UsageError("quantizer '" + name + "': " + key + " = '" + parameters.text(key) +
+                                          "' is for trellis codes; valid: " + key + " with codec=trellis");
+                       }
+                       return build_codec(name, rotations, parameters, request, request.bits);
+                     }};
+  info.seeded = rotations != "identity";
+  return info;
 }
 
 QuantizerInfo two_stage_quantizer(const std::string& name, const std::string& plain_name,

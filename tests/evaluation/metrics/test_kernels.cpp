@@ -112,14 +112,34 @@ TEST(TopKeys, EqualsASortWithTiesByIndex) {
   }
 }
 
-TEST(TopKeys, CommonKeysCountsTheIntersection) {
-  const TopKeys a{{0, 1, 2}, 3};
-  const TopKeys b{{2, 5, 0}, 3};
-  const TopKeys c{{7, 0, 0}, 1};  // entries beyond the count do not exist
-  EXPECT_EQ(common_keys(a, b), 2);
-  EXPECT_EQ(common_keys(a, a), 3);
-  EXPECT_EQ(common_keys(a, c), 0);
-  EXPECT_EQ(common_keys(c, a), 0);
+template <typename Score>
+void expect_overlap_of_selections() {
+  RandomStream random(4, Purpose::synthetic);
+  for (std::int64_t count = 1; count <= 200; ++count) {
+    for (const std::int64_t distinct : {2, 5, 1000000}) {
+      std::vector<Score> exact(static_cast<std::size_t>(count));
+      std::vector<Score> estimates(exact.size());
+      for (std::size_t i = 0; i < exact.size(); ++i) {
+        exact[i] = static_cast<Score>(random.integer(distinct));
+        estimates[i] = exact[i] + static_cast<Score>(random.integer(distinct / 2));
+      }
+      const TopKeys a = top_keys(exact.data(), count);
+      const TopKeys b = top_keys(estimates.data(), count);
+      std::int32_t common = 0;
+      for (std::int32_t i = 0; i < a.count; ++i) {
+        common += static_cast<std::int32_t>(
+            std::count(b.index.begin(), b.index.begin() + b.count, a.index[static_cast<std::size_t>(i)]));
+      }
+      const TopOverlap overlap = top_overlap(estimates.data(), count, a);
+      ASSERT_EQ(overlap.common, common) << count << " " << distinct;
+      ASSERT_EQ(overlap.first, a.index[0] == b.index[0]) << count << " " << distinct;
+    }
+  }
+}
+
+TEST(TopOverlap, IsThatOfTheTwoSelections) {
+  expect_overlap_of_selections<float>();
+  expect_overlap_of_selections<double>();
 }
 
 }  // namespace

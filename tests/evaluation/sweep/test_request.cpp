@@ -42,7 +42,7 @@ TEST_F(Request, EveryKey) {
     "quantizers": ["rotorquant", "turboquant:rotation=hadamard"],
     "keys": ["turboquant-prod:bits=4"], "values": ["turboquant:bits=2", "identity"],
     "bits": [2, 4], "seeds": [3, 1], "baseline": "turboquant",
-    "layers": [5, 17], "heads": [0], "max_tokens": 96, "sinks": 4, "transforms": "t.h5", "min_context": 64,
+    "layers": [5, 17], "heads": [0], "max_tokens": 96, "sinks": 4, "transforms": "t.h5", "min_context": 64, "exact_metrics": true,
     "metrics": ["attention/kl", "key/nmse"]})");
   EXPECT_EQ(request.name, "attention");
   EXPECT_EQ(request.description, "One sentence.");
@@ -58,6 +58,7 @@ TEST_F(Request, EveryKey) {
   EXPECT_EQ(request.sinks, 4);
   EXPECT_EQ(request.transforms, "t.h5");
   EXPECT_EQ(request.min_context, 64);
+  EXPECT_TRUE(request.exact_metrics);
   EXPECT_EQ(request.metrics, (Texts{"attention/kl", "key/nmse"}));
 }
 
@@ -100,11 +101,12 @@ TEST_F(Request, JsonHoldsEveryFieldAndReadsBack) {
   request.sinks = 4;
   request.transforms = "t.h5";
   request.min_context = 6;
+  request.exact_metrics = true;
   request.metrics = {"key/nmse"};
   const nlohmann::ordered_json json = to_json(request);
   const nlohmann::ordered_json defaults = to_json(SweepRequest{});
   for (const auto& [key, value] : defaults.items()) EXPECT_NE(json.at(key), value) << key;
-  EXPECT_EQ(json.size(), 15U);
+  EXPECT_EQ(json.size(), 16U);
   EXPECT_EQ(to_json(read(json.dump())), json);
 }
 
@@ -130,6 +132,7 @@ TEST_F(Request, WrongTypesNameKeyValueAndWhatIsValid) {
       {"sinks", "4.5", "a whole number"},
       {"transforms", "1", "path of a file"},
       {"min_context", "[64]", "a whole number"},
+      {"exact_metrics", "1", "true or false"},
       {"metrics", "[1]", "list of metrics"},
   };
   for (const auto& [key, value, expected] : cases) {

@@ -258,6 +258,15 @@ TEST_P(EveryQuantizer, AcceptsNoVectorsAtAll) {
   EXPECT_EQ(decode(*quantizer, codes).rows, 0);
 }
 
+TEST_P(EveryQuantizer, TheSeedChangesTheCodesWhereTheRegistrySaysSo) {
+  const Matrix x = normal_matrix(20, 64, 7);
+  const auto bytes_with = [&](std::uint64_t seed) {
+    const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64, seed);
+    return bytes_of(*quantizer, encode(*quantizer, x));
+  };
+  EXPECT_EQ(bytes_with(1) != bytes_with(2), info_of(GetParam()).seeded);
+}
+
 TEST_P(EveryQuantizer, SaysWhereItRuns) {
   const auto quantizer = build(GetParam(), usual_bits(GetParam()), 64);
   EXPECT_EQ(quantizer->unsupported_on(Space::cpu), std::nullopt);

@@ -1,0 +1,40 @@
+#pragma once
+// What an error e of the products ⟨q,k⟩ does to one row of attention, computed from the error itself.
+//
+// With p = softmax(s) and ŝ = s + scale e, let x = scale e - Σ p scale e, so that Σ p x = 0, and
+// g(x) = e^x - 1 - x >= 0. Then
+//
+//   KL(p‖p̂) = log(1 + G),  G = Σ p g(x)
+//   p̂ - p   = p (x + g(x) - G) / (1 + G)
+//
+// No term cancels another: a divergence of 1e-9 nats has as many correct digits in float32 as one of 1, and p̂
+// itself, which float32 would round, is never formed.
+#include <cstdint>
+
+#include "evaluation/metrics/aligned_buffer.hpp"
+#include "evaluation/metrics/cell_sums.hpp"
+
+namespace rotorquant::evaluation {
+
+// One row's exact attention. Arrays hold 0 from `visible` to the next multiple of 16.
+struct ExactRow {
+  std::int64_t visible = 0;              // keys that the row sees, >= 1
+  const float* products = nullptr;       // t = ⟨q,k⟩ [visible]
+  const float* probabilities = nullptr;  // p [visible]
+  std::int64_t stride = 0;               // where the next row's begin, for prefetching
+  double scale = 1.0;                    // s = scale t
+  double log_sum_exp = 0.0;              // of s
+  double mean_product = 0.0;             // of t over all rows, what error_truth is centred on
+};
+
+struct RowChange {
+  RowSums sums;
+  double divergence = 0.0;  // KL(p‖p̂), nats, >= 0
+};
+
+// errors [visible] is e on entry and p̂ - p on return, 0 from `visible` to the next multiple of 16. estimates
+// [visible] becomes t + e. `wide` is scratch, for rows whose scores change by more than float32 exponentials
+// stand.
+RowChange change_row(const ExactRow& exact, float* errors, float* estimates, AlignedBuffer& wide);
+
+}  // namespace rotorquant::evaluation

@@ -1,0 +1,244 @@
+#include "evaluation/metrics/rounded_attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "evaluation/metrics/cell_sums.hpp"
+#include "evaluation/metrics/changed_row.hpp"
+#include "evaluation/metrics/lanes.hpp"
+
+namespace rotorquant::evaluation {
+namespace {
+
+using Block = AttentionReference::Block;
+
+// x [visible] in float32, 0 from there to `stride`.
+void narrow_row(const double* x, std::int64_t visible, std::int64_t stride, float* out) {
+  for (std::int64_t j = 0; j < visible; ++j) out[j] = static_cast<float>(x[j]);
+  std::fill(out + visible, out + stride, 0.0F);
+}
+
+// A row of weights [visible] as a left operand of `stride` columns and `chunks` scales.
+void round_weights(const float* weights, std::int64_t visible, std::int64_t stride, std::int64_t chunks,
+                   std::int16_t* rounded, float* scales) {
+  round_row(weights, visible, rounded, scales);
+  std::fill(rounded + round_up(visible, float_lane_count), rounded + stride, std::int16_t{0});
+  std::fill(scales + num_chunks(visible), scales + chunks, 0.0F);
+}
+
+HostView<const float> difference(HostView<const float> x_hat, HostView<const float> x,
+                                 AlignedArray<float>& out) {
+  const std::int64_t count = x.rows * x.cols;
+  out.reserve(count);
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    for (std::int64_t c = 0; c < x.cols; ++c) out.data()[r * x.cols + c] = x_hat.row(r)[c] - x.row(r)[c];
+  }
+  return {out.data(), x.rows, x.cols};
+}
+
+// ⟨q,Δk⟩ of a block [rows, stride], for keys that the window holds from the window's errors.
+void key_errors(const RoundedReference& reference, const Block& block, const SeenTensor& keys,
+                RoundedWorkspace& workspace) {
+  const std::int64_t dim = keys.coded.cols;
+  workspace.errors.reserve(block.rows * block.stride);
+  float* errors = workspace.errors.data();
+  integer_product(reference.queries(block), block.rows, dim, workspace.keys, block.keys, errors,
+                  block.stride);
+  if (!keys.has_window()) return;
+  workspace.recent_errors.reserve(block.rows * block.stride);
+  const float* recent = workspace.recent_errors.data();
+  integer_product(reference.queries(block), block.rows, dim, workspace.recent_keys, block.keys,
+                  workspace.recent_errors.data(), block.stride);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const std::int64_t visible = reference.exact().row(block.begin + r).visible;
+    const std::int64_t begin = keys.coded_end[static_cast<std::size_t>(visible)];
+    std::copy(recent + r * block.stride + begin, recent + r * block.stride + visible,
+              errors + r * block.stride + begin);
+  }
+}
+
+// weights times Δv -> out [rows, padded d_v], for values that the window holds from the window's errors.
+void value_errors(const RoundedReference& reference, const Block& block, const SeenTensor& values,
+                  const IntegerRows& weights, RoundedWorkspace& workspace, float* out) {
+  const std::int64_t value_dim = values.coded.cols;
+  const std::int64_t stride = workspace.values.padded_cols();
+  if (!values.has_window()) {
+    integer_product(weights, block.rows, block.keys, workspace.values, value_dim, out, stride);
+    return;
+  }
+  workspace.coded_part.reserve(block.rows * block.stride);
+  workspace.recent_part.reserve(block.rows * block.stride);
+  std::int16_t* coded = workspace.coded_part.data();
+  std::int16_t* recent = workspace.recent_part.data();
+  std::fill_n(coded, block.rows * block.stride, std::int16_t{0});
+  std::fill_n(recent, block.rows * block.stride, std::int16_t{0});
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const std::int64_t visible = reference.exact().row(block.begin + r).visible;
+    const std::int64_t begin = values.coded_end[static_cast<std::size_t>(visible)];
+    const std::int16_t* row = weights.values + r * weights.stride;
+    std::copy(row, row + begin, coded + r * block.stride);
+    std::copy(row + begin, row + visible, recent + r * block.stride + begin);
+  }
+  integer_product({coded, block.stride, weights.scales, weights.scale_stride}, block.rows, block.keys,
+                  workspace.values, value_dim, out, stride);
+  float* more = workspace.outputs[3].data();
+  integer_product({recent, block.stride, weights.scales, weights.scale_stride}, block.rows, block.keys,
+                  workspace.recent_values, value_dim, more, stride);
+  for (std::int64_t i = 0; i < block.rows * stride; ++i) out[i] += more[i];
+}
+
+// e -> p̂ - p, rounded to `changes`, and the sums over the block's rows.
+IntegerRows change_rows(const RoundedReference& reference, const Block& block, const NarrowRows& exact,
+                        RoundedWorkspace& workspace, CellSums& sums) {
+  const HeadTensors& tensors = reference.exact().tensors();
+  const std::int64_t chunks = num_chunks(tensors.keys.rows);
+  workspace.estimates.reserve(block.stride);
+  workspace.changes.reserve(block.rows * block.stride);
+  workspace.change_scales.reserve(block.rows * chunks);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const AttentionReference::Row& row = reference.exact().row(block.begin + r);
+    const ExactRow exact_row = {.visible = row.visible,
+                                .products = exact.products.data() + r * block.stride,
+                                .probabilities = exact.probabilities.data() + r * block.stride,
+                                .stride = block.stride,
+                                .scale = tensors.softmax_scale,
+                                .log_sum_exp = row.log_sum_exp,
+                                .mean_product = reference.exact().pairs().mean};
+    float* errors = workspace.errors.data() + r * block.stride;
+    float* estimates = workspace.estimates.data();
+    const RowChange change = change_row(exact_row, errors, estimates, workspace.wide);
+    const TopKeys& exact_top = exact.top[static_cast<std::size_t>(r)];
+    sums.add_row(change.sums, change.divergence, exact_top, top_overlap(estimates, row.visible, exact_top),
+                 row.visible, tensors.keys.rows);
+
+    std::int16_t* changes = workspace.changes.data() + r * block.stride;
+    float* scales = workspace.change_scales.data() + r * chunks;
+    round_weights(errors, row.visible, block.stride, chunks, changes, scales);
+  }
+  return {workspace.changes.data(), block.stride, workspace.change_scales.data(), chunks};
+}
+
+// The three products of a block's outputs, and their sums of squares.
+void add_output_errors(const RoundedReference& reference, const Block& block, const SeenTensor& values,
+                       const IntegerRows& probabilities, const IntegerRows& changes,
+                       RoundedWorkspace& workspace, CellSums& sums) {
+  const std::int64_t value_dim = values.coded.cols;
+  const std::int64_t stride = workspace.values.padded_cols();
+  for (AlignedArray<float>& output : workspace.outputs) output.reserve(block.rows * stride);
+  float* by_keys = workspace.outputs[0].data();    // (p̂ - p) v
+  float* by_values = workspace.outputs[1].data();  // p Δv
+  float* by_both = workspace.outputs[2].data();    // (p̂ - p) Δv
+  integer_product(changes, block.rows, block.keys, reference.values(), value_dim, by_keys, stride);
+  value_errors(reference, block, values, probabilities, workspace, by_values);
+  value_errors(reference, block, values, changes, workspace, by_both);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    double keys = 0.0;
+    double coded = 0.0;
+    double all = 0.0;
+    for (std::int64_t c = r * stride; c < r * stride + value_dim; ++c) {
+      const auto key_part = static_cast<double>(by_keys[c]);
+      const auto value_part = static_cast<double>(by_values[c]);
+      const double total = key_part + value_part + static_cast<double>(by_both[c]);
+      keys += key_part * key_part;
+      coded += value_part * value_part;
+      all += total * total;
+    }
+    sums.output_error_keys += keys;
+    sums.output_error_values += coded;
+    sums.output_error += all;
+  }
+}
+
+}  // namespace
+
+RoundedReference::RoundedReference(const AttentionReference& exact, std::int64_t max_bytes) : exact_(exact) {
+  if (exact.num_rows() == 0) return;
+  const HeadTensors& tensors = exact.tensors();
+  const std::int64_t dim = tensors.keys.cols;
+  const std::int64_t padded = round_up(dim, float_lane_count);
+  AlignedArray<float> query;
+  query.reserve(padded);
+  std::fill_n(query.data(), padded, 0.0F);
+  queries_.reserve(exact.num_rows() * padded);
+  query_scales_.reserve(exact.num_rows() * num_chunks(dim));
+  for (const Block& block : exact.blocks()) {
+    for (std::int64_t r = 0; r < block.rows; ++r) {
+      const double* row = exact.queries(block) + r * dim;
+      for (std::int64_t c = 0; c < dim; ++c) query.data()[c] = static_cast<float>(row[c]);
+      round_row(query.data(), dim, queries_.data() + (block.begin + r) * padded,
+                query_scales_.data() + (block.begin + r) * num_chunks(dim));
+    }
+  }
+  values_.assign(tensors.values);
+
+  std::int64_t bytes = 0;
+  for (const Block& block : exact.blocks()) {
+    bytes +=
+        block.rows * (block.stride * static_cast<std::int64_t>(2 * sizeof(float) + sizeof(std::int16_t)) +
+                      num_chunks(tensors.keys.rows) * static_cast<std::int64_t>(sizeof(float)));
+  }
+  if (bytes > max_bytes) return;
+  kept_.resize(exact.blocks().size());
+  AttentionWorkspace workspace;
+  for (std::size_t b = 0; b < kept_.size(); ++b) narrow(exact.blocks()[b], workspace, kept_[b]);
+}
+
+IntegerRows RoundedReference::queries(const Block& block) const {
+  const std::int64_t dim = exact_.tensors().keys.cols;
+  const IntegerRows all = {queries_.data(), round_up(dim, float_lane_count), query_scales_.data(),
+                           num_chunks(dim)};
+  return all.from(block.begin);
+}
+
+const NarrowRows& RoundedReference::rows(std::size_t index, RoundedWorkspace& workspace) const {
+  if (keeps_rows()) return kept_[index];
+  narrow(exact_.blocks()[index], workspace.exact, workspace.narrow);
+  return workspace.narrow;
+}
+
+void RoundedReference::narrow(const Block& block, AttentionWorkspace& workspace, NarrowRows& out) const {
+  const AttentionReference::ExactRows exact = exact_.exact_rows(block, workspace);
+  const std::int64_t count = block.rows * block.stride;
+  const std::int64_t chunks = num_chunks(exact_.tensors().keys.rows);
+  out.products.reserve(count);
+  out.probabilities.reserve(count);
+  out.rounded.reserve(count);
+  out.scales.reserve(block.rows * chunks);
+  out.top.resize(static_cast<std::size_t>(block.rows));
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const std::int64_t begin = r * block.stride;
+    const std::int64_t visible = exact_.row(block.begin + r).visible;
+    narrow_row(exact.products + begin, visible, block.stride, out.products.data() + begin);
+    narrow_row(exact.probabilities + begin, visible, block.stride, out.probabilities.data() + begin);
+    out.top[static_cast<std::size_t>(r)] = top_keys(out.products.data() + begin, visible);
+    round_weights(out.probabilities.data() + begin, visible, block.stride, chunks, out.rounded.data() + begin,
+                  out.scales.data() + r * chunks);
+  }
+}
+
+std::vector<double> evaluate_cell(const RoundedReference& reference, const SeenTensor& keys,
+                                  const SeenTensor& values, RoundedWorkspace& workspace) {
+  const HeadTensors& tensors = reference.exact().tensors();
+  check_seen(tensors, keys, values);
+  CellSums sums;
+  if (reference.exact().num_rows() > 0) {
+    workspace.keys.assign_transposed(difference(keys.coded, tensors.keys, workspace.differences));
+    workspace.values.assign(difference(values.coded, tensors.values, workspace.differences));
+    if (keys.has_window())
+      workspace.recent_keys.assign_transposed(difference(keys.recent, tensors.keys, workspace.differences));
+    if (values.has_window())
+      workspace.recent_values.assign(difference(values.recent, tensors.values, workspace.differences));
+  }
+  for (std::size_t b = 0; b < reference.exact().blocks().size(); ++b) {
+    const Block& block = reference.exact().blocks()[b];
+    const NarrowRows& exact = reference.rows(b, workspace);
+    key_errors(reference, block, keys, workspace);
+    const IntegerRows changes = change_rows(reference, block, exact, workspace, sums);
+    const IntegerRows probabilities = {exact.rounded.data(), block.stride, exact.scales.data(),
+                                       num_chunks(tensors.keys.rows)};
+    add_output_errors(reference, block, values, probabilities, changes, workspace, sums);
+  }
+  return cell_metrics(reference.exact(), keys, values, sums);
+}
+
+}  // namespace rotorquant::evaluation

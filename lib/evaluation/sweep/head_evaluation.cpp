@@ -1,0 +1,81 @@
+#include "evaluation/sweep/head_evaluation.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "rotorquant/core/error.hpp"
+
+namespace rotorquant::evaluation {
+
+HeadEvaluation::HeadEvaluation(const Dump& dump, HeadAddress address, const HeadOptions& options)
+    : dump_(dump),
+      address_(address),
+      keys_(dump.read_key(address.layer, address.kv_head)),
+      values_(dump.read_value(address.layer, address.kv_head)),
+      shared_keys_(static_cast<std::size_t>(options.num_settings)),
+      shared_values_(static_cast<std::size_t>(options.num_settings)) {
+  const DumpInfo& info = dump.info();
+  HeadTensors tensors;
+  tensors.keys = {keys_.data(), info.num_tokens, info.head_dim};
+  tensors.values = {values_.data(), info.num_tokens, info.value_dim};
+  if (info.num_queries > 0) {
+    const std::int64_t group = info.num_query_heads / info.num_kv_heads;
+    for (std::int64_t q = address.kv_head * group; q < (address.kv_head + 1) * group; ++q)
+      queries_.push_back(dump.read_query(address.layer, q));
+    for (const std::vector<float>& queries : queries_)
+      tensors.queries.emplace_back(queries.data(), info.num_queries, info.head_dim);
+    tensors.query_positions = dump.query_positions();
+  }
+  tensors.softmax_scale = info.softmax_scale;
+  tensors.causal = info.causal;
+  tensors.min_context = options.min_context;
+  reference_.emplace(std::move(tensors), options.reference_bytes);
+  if (options.exact_metrics) return;
+  rounded_.emplace(*reference_, options.reference_bytes);
+  if (rounded_->keeps_rows()) reference_->release_rows();
+}
+
+void HeadEvaluation::evaluate(const MethodPair& methods, const std::shared_ptr<const Rope>& rope,
+                              Cell& cell) {
+  const HeadTensors& tensors = reference_->tensors();
+  const auto setting = static_cast<std::size_t>(cell.setting);
+  const char* tensor = "key";
+  try {
+    const auto keys = reconstruct(methods.keys, tensors.keys, rope, shared_keys_[setting]);
+    tensor = "value";
+    const auto values = reconstruct(methods.values, tensors.values, nullptr, shared_values_[setting]);
+    cell.metrics = metrics(seen_tensor(*keys, tensors.keys.cols), seen_tensor(*values, tensors.values.cols));
+    cell.side = keys->side;
+    for (const auto& [name, bits] : values->side) add_bits(cell.side, name, bits);
+    cell.encode_seconds = keys->encode_seconds + values->encode_seconds;
+    cell.decode_seconds = keys->decode_seconds + values->decode_seconds;
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: layers/{:03}/{} of KV head {}: {}", dump_.path(), address_.layer, tensor,
+                            address_.kv_head, error.what()));
+  }
+}
+
+std::shared_ptr<const Reconstruction> HeadEvaluation::reconstruct(const TensorMethod& method,
+                                                                  HostView<const float> x,
+                                                                  const std::shared_ptr<const Rope>& rope,
+                                                                  Shared& shared) const {
+  const auto compute = [&] {
+    return std::make_shared<const Reconstruction>(
+        reconstruct_tensor(method, address_.layer, address_.kv_head, x, dump_.positions(), rope));
+  };
+  if (method.depends_on_seed()) return compute();
+  std::call_once(shared.once, [&] { shared.reconstruction = compute(); });
+  return shared.reconstruction;
+}
+
+std::vector<double> HeadEvaluation::metrics(const SeenTensor& keys, const SeenTensor& values) const {
+  if (rounded_) {
+    thread_local RoundedWorkspace workspace;
+    return evaluate_cell(*rounded_, keys, values, workspace);
+  }
+  thread_local AttentionWorkspace workspace;
+  return evaluate_cell(*reference_, keys, values, workspace);
+}
+
+}  // namespace rotorquant::evaluation
