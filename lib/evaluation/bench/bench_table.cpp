@@ -13,24 +13,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Column word_column(const std::string& name) {
-  Column column;
-  column.name = column.title = name;
-  return column;
-}
-
 Column number_column(const std::string& name, const std::string& title, const std::string& unit) {
-  Column column = word_column(name);
-  column.title = title;
-  column.unit = unit;
-  column.numeric = true;
-  return column;
-}
-
-Column trace_column(const std::string& name) {
-  Column column = word_column(name);
-  column.shown = Shown::csv_only;
-  return column;
+  Column made = column(name, true);
+  made.title = title;
+  made.unit = unit;
+  return made;
 }
 
 TableCell number_cell(std::optional<double> value, int decimals) {
@@ -93,8 +80,8 @@ Document bench_tables(const std::vector<ReportFile>& reports) {
 
   Document document;
   document.sources = source_lines(reports);
-  document.columns = {word_column("operation"),
-                      word_column("quantizer"),
+  document.columns = {column("operation", false),
+                      column("quantizer", false),
                       number_column("time/seconds", "time", "ns a vector"),
                       number_column("spread", "quartiles", "%"),
                       number_column("throughput/bytes", "bandwidth", "GB/s"),
@@ -102,7 +89,7 @@ Document bench_tables(const std::vector<ReportFile>& reports) {
                       number_column("throughput/fraction_of_read", "of read", "")};
   for (const std::string& rival : rivals)
     document.columns.push_back(number_column("over " + rival, "over " + rival, ""));
-  for (const char* name : {"report", "row"}) document.columns.push_back(trace_column(name));
+  for (const char* name : {"report", "row"}) document.columns.push_back(column(name, false, Shown::csv_only));
   for (const auto& [title, sources] : tables) {
     Table& table = document.tables.emplace_back();
     table.title = title;

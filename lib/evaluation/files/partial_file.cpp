@@ -39,10 +39,14 @@ void exchange_handlers(void (*from)(int), void (*to)(int)) {
 
 }  // namespace
 
+PartialFile::PartialFile(const std::string& path)
+    : final_path_(path), path_(path + ".partial"), existed_(access(path_.c_str(), F_OK) == 0) {}
+
 PartialFile::~PartialFile() {
-  if (!created_) return;
+  if (published_ || (existed_ && !created_)) return;
+  // What failed to create it may have left an empty one behind.
   std::remove(path_.c_str());
-  release();
+  if (created_) release();
 }
 
 void PartialFile::created() {
@@ -58,7 +62,7 @@ void PartialFile::publish() {
   if (std::rename(path_.c_str(), final_path_.c_str()) != 0) {
     throw Error(fmt::format("cannot write '{}': {}", final_path_, std::strerror(errno)));
   }
-  created_ = false;
+  published_ = true;
   release();
 }
 

@@ -8,10 +8,11 @@ namespace rotorquant::evaluation {
 class PartialFile {
  public:
   // Creates nothing yet.
-  explicit PartialFile(const std::string& path) : final_path_(path), path_(path + ".partial") {}
+  explicit PartialFile(const std::string& path);
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;
-  // Removes the file unless it was published or never created.
+  // Removes the file unless it was published. One that was there before this object, and that created() did not
+  // take over, stays.
   ~PartialFile();
 
   const std::string& path() const { return path_; }  // to write to
@@ -26,7 +27,9 @@ class PartialFile {
 
   std::string final_path_;
   std::string path_;
+  bool existed_;
   bool created_ = false;
+  bool published_ = false;
 };
 
 }  // namespace rotorquant::evaluation

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant::evaluation {
@@ -45,6 +47,20 @@ const std::vector<MetricInfo>& metric_registry() {
       kl_of_eighth(8),
   };
   return registry;
+}
+
+double loss(Better better, double value) {
+  switch (better) {
+    case Better::lower:
+      return value;
+    case Better::higher:
+      return 1.0 - value;
+    case Better::zero:
+      return std::abs(value);
+    case Better::one:
+      return std::abs(value - 1.0);
+  }
+  return value;
 }
 
 std::size_t metric_index(const std::string& tag) {

@@ -50,6 +50,9 @@ inline constexpr std::size_t num_position_bins = 8;
 // In report order, that of Metric.
 const std::vector<MetricInfo>& metric_registry();
 
+// How far a value is from the best one; for metrics of which more is better, 1 is the best.
+double loss(Better better, double value);
+
 // Position of `tag`; an unknown tag is a UsageError that names the nearest known one.
 std::size_t metric_index(const std::string& tag);
 

@@ -16,15 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Column column(const std::string& name, bool numeric, Shown shown = Shown::everywhere) {
-  Column made;
-  made.name = name;
-  made.title = name;
-  made.numeric = numeric;
-  made.shown = shown;
-  return made;
-}
-
 // A number with its confidence interval, where the comparison has them; as many decimals as the three need together.
 TableCell interval_cell(const Json& comparison, const char* member, const char* interval_member,
                         NumberKind kind) {

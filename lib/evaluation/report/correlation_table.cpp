@@ -14,15 +14,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Column column(const std::string& name, bool numeric, Shown shown = Shown::everywhere) {
-  Column made;
-  made.name = name;
-  made.title = name;
-  made.numeric = numeric;
-  made.shown = shown;
-  return made;
-}
-
 TableCell correlation_cell(const Json& value) {
   TableCell cell;
   if (value.is_null()) return cell;

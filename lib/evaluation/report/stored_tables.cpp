@@ -25,15 +25,6 @@ constexpr char usual_baseline[] = "turboquant";
 // Two sizes that print alike are one column.
 constexpr double same_size = 5e-4;
 
-Column column(const std::string& name, bool numeric, Shown shown = Shown::everywhere) {
-  Column made;
-  made.name = name;
-  made.title = name;
-  made.numeric = numeric;
-  made.shown = shown;
-  return made;
-}
-
 double side_bits(const SourceRow& row) {
   return row.json->at("side_bits_per_value").get<double>();
 }

@@ -21,6 +21,15 @@ constexpr std::array<std::pair<std::string_view, TableFormat>, 5> formats{
 
 }  // namespace
 
+Column column(const std::string& name, bool numeric, Shown shown) {
+  Column made;
+  made.name = name;
+  made.title = name;
+  made.numeric = numeric;
+  made.shown = shown;
+  return made;
+}
+
 std::string metric_heading(const Column& column) {
   std::vector<std::string> details;
   if (!column.unit.empty()) details.push_back(column.unit);

@@ -20,6 +20,9 @@ struct Column {
   Shown shown = Shown::everywhere;
 };
 
+// A column whose title is its name and that is not judged.
+Column column(const std::string& name, bool numeric, Shown shown = Shown::everywhere);
+
 struct ShownInterval {
   double low = 0.0;
   double high = 0.0;

@@ -44,20 +44,6 @@ bool complete(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
 }
 
-double loss(Better better, double value) {
-  switch (better) {
-    case Better::lower:
-      return value;
-    case Better::higher:
-      return 1.0 - value;
-    case Better::zero:
-      return std::abs(value);
-    case Better::one:
-      return std::abs(value - 1.0);
-  }
-  return value;
-}
-
 // What both settings measured in the cells they share.
 struct PairedLosses {
   std::vector<CellPlace> places;

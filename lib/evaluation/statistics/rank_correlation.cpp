@@ -28,23 +28,9 @@ std::vector<double> ranks_of(std::span<const double> x) {
   return ranks;
 }
 
-double loss_of(Better better, double value) {
-  switch (better) {
-    case Better::lower:
-      return value;
-    case Better::higher:
-      return 1.0 - value;
-    case Better::zero:
-      return std::abs(value);
-    case Better::one:
-      return std::abs(value - 1.0);
-  }
-  return value;
-}
-
 std::optional<double> row_loss(const Row& row, const std::string& tag) {
   for (const MetricSummary& metric : row.metrics) {
-    if (metric.tag == tag) return loss_of(metric_registry()[metric_index(tag)].better, metric.mean);
+    if (metric.tag == tag) return loss(metric_registry()[metric_index(tag)].better, metric.mean);
   }
   return std::nullopt;
 }

@@ -1,23 +1,17 @@
 #include "evaluation/sweep/reconstruct.hpp"
 
-#include <chrono>
 #include <numeric>
 
 #include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/dump/writer.hpp"
 #include "evaluation/sweep/settings.hpp"
+#include "evaluation/sweep/stopwatch.hpp"
 #include "rotorquant/cache/key_sequence.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Everything stored beyond `base`'s bits for each token: `coder`, which may have more bits, coded the sequence.
 BitsByField side_bits(const KeySequence& sequence, const KeyMethod& coder, const KeyMethod& base) {
@@ -63,12 +57,12 @@ Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer
   out.data.resize(static_cast<std::size_t>(x.size()));
   const std::shared_ptr<const KeyMethod> coder = method.at(layer, kv_head);
   KeySequence sequence(coder, method.sixteen_bits(), coder->before_rope() ? rope : nullptr);
-  const Clock::time_point start = Clock::now();
+  const Stopwatch start;
   sequence.append({}, x, positions);
-  out.encode_seconds = seconds_since(start);
-  const Clock::time_point encoded = Clock::now();
+  out.encode_seconds = start.seconds();
+  const Stopwatch encoded;
   sequence.decode({}, {out.data.data(), x.rows, x.cols});
-  out.decode_seconds = seconds_since(encoded);
+  out.decode_seconds = encoded.seconds();
   if (method.sixteen_bits().window > 0) {
     for (std::int64_t i = 0; i < x.size(); ++i) out.recent.push_back(half_to_float(float_to_half(x.data[i])));
     for (std::int64_t n = 0; n <= x.rows; ++n) out.coded_end.push_back(sequence.coded_end(n));

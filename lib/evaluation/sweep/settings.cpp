@@ -81,7 +81,11 @@ auto naming_transforms(const SettingContext& context, const Work& work) {
 StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
   if (!method.calibrated()) {
     const std::shared_ptr<const KeyMethod> base = method.base();
-    return stored_size(base->layout(), method.model_floats(), base->tokens_per_code());
+    try {
+      return stored_size(base->layout(), method.model_floats(), base->tokens_per_code());
+    } catch (const Error& error) {
+      throw Error(fmt::format("quantizer '{}' at dim {}: {}", method.quantizer_text(), base->dim(), error.what()));
+    }
   }
   // Where layouts differ by head, as with widths of their own, the first one's counts here and the others' difference as side data.
   const std::vector<HeadFit>& heads = context.transforms->heads;

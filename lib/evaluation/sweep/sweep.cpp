@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -22,18 +21,13 @@
 #include "evaluation/sweep/progress.hpp"
 #include "evaluation/sweep/settings.hpp"
 #include "evaluation/sweep/stop_signal.hpp"
+#include "evaluation/sweep/stopwatch.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/parallel.hpp"
 #include "rotorquant/version.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Of `present`, those asked for; one that is not there is a UsageError.
 std::vector<std::int64_t> select(const std::vector<std::int64_t>& present,
@@ -112,7 +106,7 @@ class Sweep {
   }
 
   SweepResult run() {
-    const Clock::time_point start = Clock::now();
+    const Stopwatch start;
     if (!execution_.journal_path.empty()) {
       std::vector<const Dump*> dumps;
       for (const DumpPlan& plan : plans_) dumps.push_back(plan.dump);
@@ -129,7 +123,7 @@ class Sweep {
     run_heads();
     // Keys are ordered as results are: dataset, setting, seed, layer, head.
     for (auto& [key, cell] : finished_) result_.cells.push_back(std::move(cell));
-    result_.seconds = seconds_since(start);
+    result_.seconds = start.seconds();
     return std::move(result_);
   }
 

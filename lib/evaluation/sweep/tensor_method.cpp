@@ -318,8 +318,9 @@ StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats, std:
   const auto share = [&](std::int64_t bits) {
     if (bits % tokens_per_code != 0) {
       throw Error(fmt::format(
-          "codes of {} tokens store {} bits of one kind, {} a token; valid: a whole number", tokens_per_code,
-          bits, static_cast<double>(bits) / static_cast<double>(tokens_per_code)));
+          "{} tokens share {} bits of one kind, {} a token; valid: dims and groups of tokens that leave "
+          "whole bits",
+          tokens_per_code, bits, static_cast<double>(bits) / static_cast<double>(tokens_per_code)));
     }
     return bits / tokens_per_code;
   };

@@ -90,6 +90,7 @@ class TensorMethod {
   std::shared_ptr<const KeyMethod> at(std::int64_t layer, std::int64_t kv_head) const;
   SixteenBitTokens sixteen_bits() const { return spec_.sixteen_bits; }
   bool calibrated() const { return spec_.calibrated(); }
+  std::string quantizer_text() const { return spec_.quantizer.text(); }
   // Otherwise all seeds give the same codes.
   bool depends_on_seed() const;
   // Numbers that a decoder keeps for one head, where calibrated.

@@ -58,6 +58,14 @@ TEST_F(PartialFiles, LeaveAloneWhatTheyDidNotCreate) {
   EXPECT_TRUE(exists("out.json.partial"));
 }
 
+TEST_F(PartialFiles, VanishWhereCreatingThemFailedHalfWay) {
+  {
+    const PartialFile file(path());
+    std::ofstream(file.path()) << "";  // as a library does that then reports an error
+  }
+  EXPECT_FALSE(exists("out.json.partial"));
+}
+
 TEST_F(PartialFiles, SayWhyTheyCannotBePublished) {
   PartialFile file(path());
   fill(file, "complete");
