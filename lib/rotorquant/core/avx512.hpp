@@ -103,6 +103,17 @@ ROTORQUANT_AVX512_INLINE void store(__m512 values, void* row, std::int64_t first
   }
 }
 
+// The same past the caches; the address is a multiple of the bytes of 16 numbers.
+template <ElementType type>
+ROTORQUANT_AVX512_INLINE void stream(__m512 values, void* row, std::int64_t first) {
+  if constexpr (type == ElementType::float32) {
+    _mm512_stream_ps(static_cast<float*>(row) + first, values);
+  } else {
+    auto* place = static_cast<std::uint16_t*>(row) + first;
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(place), narrow<type>(values));
+  }
+}
+
 // body<type>() for the run-time type.
 template <typename Body>
 void dispatch_type(ElementType type, const Body& body) {

@@ -7,6 +7,7 @@
 namespace rotorquant {
 
 inline constexpr float half_max = 65504.0F;
+inline constexpr std::uint16_t half_infinity = 0x7C00;  // bits
 // Magnitudes from here on round to infinity.
 inline constexpr float half_overflow = 65520.0F;
 // Magnitudes up to and including this one round to zero (half of the least subnormal, ties to even).

@@ -8,6 +8,7 @@
 
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
@@ -68,22 +69,25 @@ void RotatedCodec::encode_tensor(const Context& context, const ConstHostTensor& 
 
 void RotatedCodec::decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
                                  const HostTensor& x) const {
-  const std::int64_t rotated_dim = rotation_->output_dim();
   const std::int64_t rows = rotation_->rows_at_once();
   const bool stream = codes.count * x.cols * element_bytes(x.type) >= streamed_bytes;
   parallel_chunks(context, codes.count, vectors_per_chunk, [&](std::int64_t begin, std::int64_t end) {
-    // Kept from chunk to chunk by each thread.
-    static thread_local ScratchFloats value_scratch, scale_scratch, turned_scratch;
-    float* values = value_scratch.reserve(rows * rotated_dim);
-    float* scales = scale_scratch.reserve(rows);
-    float* turned = turned_scratch.reserve(rows * x.cols);
     for (std::int64_t r = begin; r < end; r += rows) {
       const std::int64_t count = std::min(rows, end - r);
-      load_block(slice(codes, r, count), {values, count, rotated_dim}, scales);
-      rotation_->apply_transpose({values, count, rotated_dim}, {turned, count, x.cols});
-      kernels_.scale(turned, scales, stream, x.row_range(r, count));
+      decode_block(slice(codes, r, count), stream, x.row_range(r, count));
     }
+    if (stream) finish_streams();
   });
+}
+
+void RotatedCodec::decode_block(ConstCodes<Space::cpu> codes, bool stream, const HostTensor& x) const {
+  const std::int64_t rotated_dim = rotation_->output_dim();
+  // Kept from block to block by each thread.
+  static thread_local ScratchFloats value_scratch, scale_scratch;
+  float* values = value_scratch.reserve(codes.count * rotated_dim);
+  float* scales = scale_scratch.reserve(codes.count);
+  load_block(codes, {values, codes.count, rotated_dim}, scales);
+  rotation_->apply_transpose_scaled({values, codes.count, rotated_dim}, scales, stream, x);
 }
 
 void RotatedCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {

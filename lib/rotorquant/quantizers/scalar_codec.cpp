@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -57,21 +59,43 @@ std::optional<std::string> ScalarCodec::unsupported_on(Space space) const {
 
 void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
                                Codes<Space::cpu> codes) const {
-  const std::int64_t rotated_dim = rotation().output_dim();
-  static thread_local ScratchFloats unit_scratch, rotated_scratch, norm_scratch;
-  float* unit = unit_scratch.reserve(x.rows * x.cols);
-  float* rotated = rotated_scratch.reserve(x.rows * rotated_dim);
+  static thread_local ScratchFloats rotated_scratch, norm_scratch, factor_scratch;
   float* norms = norm_scratch.reserve(x.rows);
-  kernels_.normalize(x, scale_rule_ != ScaleRule::none, unit, norms);
-  for (std::int64_t r = 0; r < x.rows; ++r) {
+  float* factors = factor_scratch.reserve(x.rows);
+  kernels_.unit_factors(x, norms, factors);
+  bool finite = true;
+  for (std::int64_t r = 0; r < x.rows; ++r) finite &= norms[r] <= std::numeric_limits<float>::max();
+  for (std::int64_t r = 0; r < x.rows && !finite; ++r) {
     if (std::isfinite(norms[r])) continue;
     std::vector<float> row(static_cast<std::size_t>(x.cols));
     load_elements(x.type, x.row(r), x.cols, row.data());
     refuse_value(first_row + r, row.data(), x.cols);
   }
-  rotation().apply({unit, x.rows, x.cols}, {rotated, x.rows, rotated_dim});
-  kernels_.quantize(tables_, rotated, x.rows, rotated_dim, codes.arrays[0]);
+  if (scale_rule_ == ScaleRule::none) std::fill_n(factors, x.rows, 1.0F);
+  const std::int64_t rotated_dim = rotation().output_dim();
+  float* rotated = rotated_scratch.reserve(x.rows * rotated_dim);
+  const bool scale_needs_rotated = scale_rule_ == ScaleRule::mse || scale_rule_ == ScaleRule::eden_unbiased;
+  if (scale_needs_rotated || !tables_.registers ||
+      !rotation().apply_to_planes(x, factors, *tables_.registers, codes.arrays[0])) {
+    rotation().apply_scaled(x, factors, {rotated, x.rows, rotated_dim});
+    kernels_.quantize(tables_, rotated, x.rows, rotated_dim, codes.arrays[0]);
+  }
   if (scale_rule_ == ScaleRule::none) return;
+  if (scale_rule_ == ScaleRule::norm && norm_type_ == NormType::fp16) {
+    kernels_.half_norms(x, norms, codes.arrays[1]);
+    // Zeros may be norms too small for 16 bits.
+    bool usual = true;
+    for (std::int64_t r = 0; r < x.rows; ++r) {
+      std::uint16_t half = 0;
+      std::memcpy(&half, codes.arrays[1] + 2 * r, sizeof half);
+      usual &= half != 0 && half < half_infinity;
+    }
+    if (usual) return;
+    kernels_.exact_norms(x, norms);
+    for (std::int64_t r = 0; r < x.rows; ++r) check_norm(norm_type_, norms[r], first_row + r);
+    return;
+  }
+  kernels_.exact_norms(x, norms);
   const std::int64_t code_bytes = tables_.bits * plane_bytes(rotated_dim);
   for (std::int64_t r = 0; r < x.rows; ++r) {
     float norm = norms[r];

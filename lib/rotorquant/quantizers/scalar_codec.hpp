@@ -2,8 +2,8 @@
 // Rotation + scalar codebook: the codec that rotorquant, turboquant and their relatives share, so that a
 // table compares rotations and nothing else.
 //
-// encode: n = ||x||; u = x / max(n, 1e-8); y = R u; index of each coordinate by the codebook; store indices
-// and s. decode: x^ = s R^T c[index]. The stored number s is, by ScaleRule (y^ = c[index], <.,.> over
+// encode: n = ||x||; u = x times the reciprocal of max(n, 1e-8); y = R u; index of each coordinate by the codebook; store
+// indices and s. decode: x^ = s R^T c[index]. The stored number s is, by ScaleRule (y^ = c[index], <.,.> over
 // coordinates):
 //   norm           s = n                        (TurboQuant, RotorQuant)
 //   mse            s = n <y, y^> / <y^, y^>     minimises ||x - x^||; EDEN's biased scale

@@ -3,9 +3,11 @@
 // scalar_kernels_avx512.cpp). The serial functions define the results; the others give the same codes and
 // values bit for bit. Internal to lib/rotorquant/quantizers.
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
+#include "rotorquant/codes/plane_codebook.hpp"
 #include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/isa.hpp"
 
@@ -24,6 +26,8 @@ struct ScalarTables {
   // Up to 4 bits: centroid i is level_factor (levels[i] - 128) but for rounding, levels 1..255; [16].
   std::vector<std::uint8_t> levels;
   float level_factor = 0.0F;
+  // The codebook of 2 to 4 bits whose boundaries are symmetric about 0 to the last bit.
+  std::optional<PlaneCodebook> registers;
 };
 
 // Queries after the rotation, [count, stride] with zeros from dim to stride, a multiple of 64, for score_codes and score_integers.
@@ -48,10 +52,19 @@ struct ScoreRows {
   std::int64_t stride;
 };
 
+// Float32 squares of a sum in this range neither overflow nor lose more than rounding to underflow.
+inline constexpr float least_float_square = 0x1p-80F;
+inline constexpr float most_float_square = 0x1p80F;
+
 struct ScalarKernels {
-  // x [rows, dim] -> norms [rows] = float32(||x||), and unit [rows, dim] = x / max(norm, norm_floor), or x
-  // itself unless `divide`. Rows whose norm is not finite have unspecified unit vectors.
-  void (*normalize)(const ConstHostTensor& x, bool divide, float* unit, float* norms);
+  // x [rows, dim] -> norms [rows], ||x|| in float32, and factors [rows] = 1 / max(norm, norm_floor), rounded: a row
+  // times its factor is the unit vector that is coded. Squares are added in float32 in the order of score(); where
+  // their sum lies outside [least_float_square, most_float_square], the norm is exact_norms'.
+  void (*unit_factors)(const ConstHostTensor& x, float* norms, float* factors);
+  // exact_norms() rounded to 16 bits, as store_norm() does; norms as unit_factors() gave them, halves [rows, 2].
+  void (*half_norms)(const ConstHostTensor& x, const float* norms, std::uint8_t* halves);
+  // norms [rows] = float32(||x||), squares added in float64 in dot_product.hpp's order.
+  void (*exact_norms)(const ConstHostTensor& x, float* norms);
   // y [rows, dim] -> planes [rows, bits * plane_bytes(dim)]: bit planes of the number of boundaries strictly
   // below each coordinate.
   void (*quantize)(const ScalarTables& tables, const float* y, std::int64_t rows, std::int64_t dim,
@@ -59,9 +72,6 @@ struct ScalarKernels {
   // The centroids of the indices: planes -> y [rows, dim].
   void (*look_up)(const ScalarTables& tables, const std::uint8_t* planes, std::int64_t rows, std::int64_t dim,
                   float* y);
-  // x [rows, dim] -> out, scales[row] * x in float32, then rounded to the type of `out`. `stream` says that
-  // nobody reads `out` soon: it may bypass the caches.
-  void (*scale)(const float* x, const float* scales, bool stream, const HostTensor& out);
   // scores(i, t) = scales[t] <queries(i), y(t)>. Products are added in float32 in 16 running sums, coordinate c
   // to sum c mod 16; then the upper half of the sums to the lower half until one is left.
   void (*score)(const ScoreQueries& queries, const float* y, const float* scales, std::int64_t rows,

@@ -5,6 +5,7 @@
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/core/dot_product.hpp"
 #include "rotorquant/core/elements.hpp"
+#include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
 #include "rotorquant/quantizers/scalar_kernels.hpp"
 #include "rotorquant/quantizers/stored_norm.hpp"
@@ -14,16 +15,53 @@ namespace {
 
 constexpr std::size_t smallest_table = 16;  // lanes of the widest register
 
-void normalize(const ConstHostTensor& x, bool divide, float* unit, float* norms) {
-  for (std::int64_t r = 0; r < x.rows; ++r) {
-    float* row = unit + r * x.cols;
-    load_elements(x.type, x.row(r), x.cols, row);
-    const auto norm = static_cast<float>(std::sqrt(squared_norm(row, x.cols)));
-    norms[r] = norm;
-    if (!divide) continue;
-    const float divisor = std::max(norm, norm_floor);
-    for (std::int64_t c = 0; c < x.cols; ++c) row[c] /= divisor;
+constexpr std::int64_t running_sums = 16;
+
+float dot(const float* query, const float* y, std::int64_t dim) {
+  float sums[running_sums] = {};
+  std::int64_t c = 0;
+  for (; c + running_sums <= dim; c += running_sums) {
+    for (std::int64_t lane = 0; lane < running_sums; ++lane) sums[lane] += query[c + lane] * y[c + lane];
   }
+  for (; c < dim; ++c) sums[c % running_sums] += query[c] * y[c];
+  for (std::int64_t half = running_sums / 2; half > 0; half /= 2) {
+    for (std::int64_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
+}
+
+float exact_norm(const float* x, std::int64_t dim) {
+  return static_cast<float>(std::sqrt(squared_norm(x, dim)));
+}
+
+// body(row, its numbers in float32).
+template <typename Body>
+void for_each_row(const ConstHostTensor& x, const Body& body) {
+  static thread_local ScratchFloats scratch;
+  float* row = scratch.reserve(x.cols);
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    load_elements(x.type, x.row(r), x.cols, row);
+    body(r, row);
+  }
+}
+
+void unit_factors(const ConstHostTensor& x, float* norms, float* factors) {
+  for_each_row(x, [&](std::int64_t r, const float* row) {
+    const float square = dot(row, row, x.cols);
+    const bool in_range = square >= least_float_square && square <= most_float_square;
+    norms[r] = in_range ? std::sqrt(square) : exact_norm(row, x.cols);
+    factors[r] = 1.0F / std::max(norms[r], norm_floor);
+  });
+}
+
+void exact_norms(const ConstHostTensor& x, float* norms) {
+  for_each_row(x, [&](std::int64_t r, const float* row) { norms[r] = exact_norm(row, x.cols); });
+}
+
+void half_norms(const ConstHostTensor& x, const float*, std::uint8_t* halves) {
+  for_each_row(x, [&](std::int64_t r, const float* row) {
+    store_norm(NormType::fp16, exact_norm(row, x.cols), halves + 2 * r);
+  });
 }
 
 void quantize(const ScalarTables& tables, const float* y, std::int64_t rows, std::int64_t dim,
@@ -47,31 +85,6 @@ void look_up(const ScalarTables& tables, const std::uint8_t* planes, std::int64_
     for (std::int64_t c = 0; c < dim; ++c)
       y[r * dim + c] = tables.centroids[indices[static_cast<std::size_t>(c)]];
   }
-}
-
-void scale(const float* x, const float* scales, bool, const HostTensor& out) {
-  static thread_local std::vector<float> scaled;
-  scaled.resize(static_cast<std::size_t>(out.cols));
-  for (std::int64_t r = 0; r < out.rows; ++r) {
-    for (std::int64_t c = 0; c < out.cols; ++c)
-      scaled[static_cast<std::size_t>(c)] = x[r * out.cols + c] * scales[r];
-    store_elements(out.type, scaled.data(), out.cols, out.row(r));
-  }
-}
-
-constexpr std::int64_t running_sums = 16;
-
-float dot(const float* query, const float* y, std::int64_t dim) {
-  float sums[running_sums] = {};
-  std::int64_t c = 0;
-  for (; c + running_sums <= dim; c += running_sums) {
-    for (std::int64_t lane = 0; lane < running_sums; ++lane) sums[lane] += query[c + lane] * y[c + lane];
-  }
-  for (; c < dim; ++c) sums[c % running_sums] += query[c] * y[c];
-  for (std::int64_t half = running_sums / 2; half > 0; half /= 2) {
-    for (std::int64_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-  }
-  return sums[0];
 }
 
 void score(const ScoreQueries& queries, const float* y, const float* scales, std::int64_t rows,
@@ -115,6 +128,22 @@ void score_integers(const ScalarTables& tables, const IntegerQueries& queries, c
   }
 }
 
+std::optional<PlaneCodebook> plane_codebook(const Codebook& codebook) {
+  const int bits = codebook.bits();
+  if (bits < least_plane_codebook_bits || bits > most_plane_codebook_bits) return std::nullopt;
+  PlaneCodebook registers;
+  registers.bits = bits;
+  std::copy(codebook.centroids.begin(), codebook.centroids.end(), registers.centroids.begin());
+  const std::size_t middle = codebook.boundaries.size() / 2;
+  if (codebook.boundaries[middle] != 0.0F) return std::nullopt;
+  for (std::size_t i = 0; i < middle; ++i) {
+    const float boundary = codebook.boundaries[middle + 1 + i];
+    if (!(boundary > 0.0F) || codebook.boundaries[middle - 1 - i] != -boundary) return std::nullopt;
+    registers.boundaries[i] = boundary;
+  }
+  return registers;
+}
+
 }  // namespace
 
 ScalarTables::ScalarTables(const Codebook& codebook_)
@@ -129,6 +158,7 @@ ScalarTables::ScalarTables(const Codebook& codebook_)
     for (std::size_t i = 0; i < count; ++i)
       tree[count + i] = codebook.boundaries[i * spacing + spacing / 2 - 1];
   }
+  registers = plane_codebook(codebook);
   if (codebook.centroids.size() > smallest_table) return;
   float largest = 0.0F;
   for (const float centroid : codebook.centroids) largest = std::max(largest, std::abs(centroid));
@@ -140,8 +170,8 @@ ScalarTables::ScalarTables(const Codebook& codebook_)
   }
 }
 
-const ScalarKernels scalar_kernels_serial = {normalize, quantize,    look_up,       scale,
-                                             score,     score_codes, score_integers};
+const ScalarKernels scalar_kernels_serial = {unit_factors, half_norms, exact_norms, quantize,
+                                             look_up,      score,      score_codes, score_integers};
 
 const ScalarKernels& scalar_kernels(Isa isa) {
 #if defined(__x86_64__)

@@ -7,14 +7,14 @@
 namespace rotorquant {
 namespace {
 
-template <int block>
-void multiply(const std::array<float, static_cast<std::size_t>(block* block)>& m, const float* in,
-              float* out) {
-  for (int i = 0; i < block; ++i) {
-    float sum = m[static_cast<std::size_t>(block * i)] * in[0];
-    for (int j = 1; j < block; ++j) sum += m[static_cast<std::size_t>(block * i + j)] * in[j];
-    out[i] = sum;
-  }
+// Row i of m times the block whose coordinate c is read(c).
+template <int block, typename Read>
+float multiply_row(const std::array<float, static_cast<std::size_t>(block* block)>& m, int i,
+                   const Read& read) {
+  const float* row = m.data() + block * i;
+  float sum = row[i] * read(i);
+  for (int j = 1; j < block; ++j) sum += row[block_factor(i, j)] * read(block_factor(i, j));
+  return sum;
 }
 
 // in [n, in_cols] -> out [n, out_cols], matrices [whole blocks (+ 1)].
@@ -25,13 +25,16 @@ void multiply_rows(const std::vector<Matrix>& matrices, HostView<const float> in
   for (std::int64_t r = 0; r < in.rows; ++r) {
     const float* x = in.row(r);
     float* y = out.row(r);
-    for (std::size_t g = 0; g < whole; ++g) multiply<block>(matrices[g], x + block * g, y + block * g);
+    for (std::size_t g = 0; g < whole; ++g) {
+      const float* from = x + block * g;
+      for (int i = 0; i < block; ++i)
+        y[block * g + static_cast<std::size_t>(i)] =
+            multiply_row<block>(matrices[g], i, [&](int c) { return from[c]; });
+    }
     if (matrices.size() > whole) {
-      float padded[block] = {};
-      float turned[block];
-      std::copy(x + first_left, x + in.cols, padded);
-      multiply<block>(matrices[whole], padded, turned);
-      std::copy_n(turned, out.cols - first_left, y + first_left);
+      const auto padded = [&](int c) { return first_left + c < in.cols ? x[first_left + c] : 0.0F; };
+      for (int i = 0; first_left + i < out.cols; ++i)
+        y[first_left + i] = multiply_row<block>(matrices[whole], i, padded);
     } else {
       std::copy(x + first_left, x + in.cols, y + first_left);
     }
@@ -46,18 +49,15 @@ BlockPlan make_plan(const std::vector<Matrix>& matrices, std::int64_t input_dim,
   plan.input_dim = input_dim;
   plan.output_dim = output_dim;
   for (std::int64_t chunk = 0; chunk * lanes < output_dim; ++chunk) {
-    const std::int64_t window = chunk * lanes / block * block;
-    plan.windows.push_back(window);
-    BlockPlan::Places& places = plan.places.emplace_back();
     std::array<BlockPlan::Sixteen, block> coefficients{};
     for (std::int64_t lane = 0; lane < lanes; ++lane) {
       const std::int64_t c = chunk * lanes + lane;
       const auto row = static_cast<std::size_t>(c % block);
       const auto group = static_cast<std::size_t>(c / block);
-      places.values[static_cast<std::size_t>(lane)] = static_cast<std::int32_t>(c / block * block - window);
       for (std::size_t j = 0; j < block; ++j) {
+        const auto place = static_cast<std::size_t>(block_factor(static_cast<int>(row), static_cast<int>(j)));
         coefficients[j].values[static_cast<std::size_t>(lane)] =
-            group < matrices.size() ? matrices[group][block * row + j] : (row == j ? 1.0F : 0.0F);
+            group < matrices.size() ? matrices[group][block * row + place] : (j == 0 ? 1.0F : 0.0F);
       }
     }
     plan.coefficients.insert(plan.coefficients.end(), coefficients.begin(), coefficients.end());
@@ -111,6 +111,36 @@ void BlockRotation<block>::apply_transpose(HostView<const float> y, HostView<flo
   if (isa_ == Isa::avx512) return block_rows_avx512(backward_, y, x);
 #endif
   multiply_rows<block>(transposes_, y, x);
+}
+
+template <int block>
+void BlockRotation<block>::apply_scaled(const ConstHostTensor& x, const float* factors,
+                                        HostView<float> y) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) return block_rows_avx512(forward_, x, factors, y);
+#endif
+  Rotation::apply_scaled(x, factors, y);
+}
+
+template <int block>
+void BlockRotation<block>::apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
+                                                  const HostTensor& x) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) return block_rows_avx512(backward_, y, factors, stream, x);
+#endif
+  Rotation::apply_transpose_scaled(y, factors, stream, x);
+}
+
+template <int block>
+bool BlockRotation<block>::apply_to_planes(const ConstHostTensor& x, const float* factors,
+                                           const PlaneCodebook& codebook, std::uint8_t* planes) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512 && x.type != ElementType::float32) {
+    block_rows_avx512(forward_, x, factors, codebook, planes);
+    return true;
+  }
+#endif
+  return Rotation::apply_to_planes(x, factors, codebook, planes);
 }
 
 template <int block>

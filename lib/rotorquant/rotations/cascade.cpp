@@ -1,6 +1,7 @@
 #include "rotorquant/rotations/cascade.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -9,6 +10,7 @@
 #include "rotorquant/clifford/rotor.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/random.hpp"
+#include "rotorquant/core/scratch.hpp"
 #include "rotorquant/rotations/cascade_shuffle.hpp"
 #include "rotorquant/rotations/rotation_kernels.hpp"
 
@@ -18,6 +20,13 @@ namespace {
 // Vectors that go through the layers together, coordinate by coordinate: one 512-bit register of floats.
 constexpr int vector_lanes = 16;
 constexpr float two_thirds = 2.0F / 3.0F;
+
+// Factors that change nothing.
+constexpr std::array<float, vector_lanes> ones = [] {
+  std::array<float, vector_lanes> values{};
+  values.fill(1.0F);
+  return values;
+}();
 
 // The signs of the four flat rotors: 1, i, j and k flip none or two coordinates before the half-turn.
 constexpr float flat_signs[4][3] = {{1, 1, 1}, {1, -1, -1}, {-1, 1, -1}, {-1, -1, 1}};
@@ -141,31 +150,34 @@ void CascadeRotation::run(float* block, bool transpose) const {
   }
 }
 
-void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bool transpose) const {
-  struct alignas(64) Column {
-    float values[vector_lanes];
-  };
-  static thread_local std::vector<Column> columns;  // [dim]
-  columns.resize(static_cast<std::size_t>(dim_));
-  float* block = columns.data()->values;
-  for (std::int64_t begin = 0; begin < in.rows; begin += vector_lanes) {
-    const std::int64_t count = std::min<std::int64_t>(vector_lanes, in.rows - begin);
-#if defined(__x86_64__)
-    if (isa_ == Isa::avx512) {
-      to_columns_avx512(in.row(begin), count, dim_, block);
-      run<vector_lanes>(block, transpose);
-      to_rows_avx512(block, count, dim_, out.row(begin));
-      continue;
-    }
-#endif
-    for (std::int64_t v = 0; v < count; ++v) {
-      for (std::int64_t i = 0; i < dim_; ++i) block[i * vector_lanes + v] = in.row(begin + v)[i];
-    }
+// The layers on blocks of up to 16 rows: load(first row, count, block [dim, 16]), then store of the same.
+template <typename Load, typename Store>
+void CascadeRotation::run_blocks(std::int64_t rows, bool transpose, const Load& load,
+                                 const Store& store) const {
+  static thread_local ScratchFloats columns;
+  float* block = columns.reserve(dim_ * vector_lanes);
+  for (std::int64_t begin = 0; begin < rows; begin += vector_lanes) {
+    const std::int64_t count = std::min<std::int64_t>(vector_lanes, rows - begin);
+    load(begin, count, block);
     run<vector_lanes>(block, transpose);
-    for (std::int64_t v = 0; v < count; ++v) {
-      for (std::int64_t i = 0; i < dim_; ++i) out.row(begin + v)[i] = block[i * vector_lanes + v];
-    }
+    store(begin, count, block);
   }
+}
+
+void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bool transpose) const {
+  run_blocks(
+      in.rows, transpose,
+      [&](std::int64_t begin, std::int64_t count, float* block) {
+        for (std::int64_t i = 0; i < dim_ * vector_lanes; ++i) block[i] = 0.0F;
+        for (std::int64_t v = 0; v < count; ++v) {
+          for (std::int64_t i = 0; i < dim_; ++i) block[i * vector_lanes + v] = in.row(begin + v)[i];
+        }
+      },
+      [&](std::int64_t begin, std::int64_t count, const float* block) {
+        for (std::int64_t v = 0; v < count; ++v) {
+          for (std::int64_t i = 0; i < dim_; ++i) out.row(begin + v)[i] = block[i * vector_lanes + v];
+        }
+      });
 }
 
 void CascadeRotation::apply(HostView<const float> x, HostView<float> y) const {
@@ -174,6 +186,39 @@ void CascadeRotation::apply(HostView<const float> x, HostView<float> y) const {
 
 void CascadeRotation::apply_transpose(HostView<const float> y, HostView<float> x) const {
   run_rows(y, x, true);
+}
+
+void CascadeRotation::apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) {
+    return run_blocks(
+        x.rows, false,
+        [&](std::int64_t begin, std::int64_t count, float* block) {
+          to_columns_avx512(x.row_range(begin, count), factors + begin, block);
+        },
+        [&](std::int64_t begin, std::int64_t count, const float* block) {
+          to_rows_avx512(block, ones.data(), {y.row(begin), ElementType::float32, count, dim_});
+        });
+  }
+#endif
+  Rotation::apply_scaled(x, factors, y);
+}
+
+void CascadeRotation::apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
+                                             const HostTensor& x) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) {
+    return run_blocks(
+        y.rows, true,
+        [&](std::int64_t begin, std::int64_t count, float* block) {
+          to_columns_avx512({y.row(begin), ElementType::float32, count, dim_}, ones.data(), block);
+        },
+        [&](std::int64_t begin, std::int64_t count, const float* block) {
+          to_rows_avx512(block, factors + begin, x.row_range(begin, count));
+        });
+  }
+#endif
+  Rotation::apply_transpose_scaled(y, factors, stream, x);
 }
 
 RotationProgram CascadeRotation::program() const {

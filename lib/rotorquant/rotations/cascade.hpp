@@ -38,6 +38,9 @@ class CascadeRotation final : public Rotation {
   std::int64_t stored_floats() const override { return stored_floats_; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const override;
+  void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
+                              const HostTensor& x) const override;
   RotationProgram program() const override;
 
  private:
@@ -62,6 +65,8 @@ class CascadeRotation final : public Rotation {
 
   template <int lanes>
   void run(float* block, bool transpose) const;
+  template <typename Load, typename Store>
+  void run_blocks(std::int64_t rows, bool transpose, const Load& load, const Store& store) const;
   void run_rows(HostView<const float> in, HostView<float> out, bool transpose) const;
 
   std::int64_t dim_;

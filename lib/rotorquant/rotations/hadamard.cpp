@@ -59,16 +59,23 @@ void HadamardRotation::transform_block(const float* x, std::int64_t offset, std:
   const float* in = x + offset;
   const float* signs = signs_.data() + offset;
   float* out = y + offset;
-#if defined(__x86_64__)
-  if (isa_ == Isa::avx512 && size >= 16 && size <= 256)
-    return hadamard_avx512(in, signs, size, transpose, out);
-#endif
   for (std::int64_t i = 0; i < size; ++i) out[i] = transpose ? in[i] : signs[i] * in[i];
   hadamard_transform(out, size);
   for (std::int64_t i = 0; i < size && transpose; ++i) out[i] *= signs[i];
 }
 
+bool HadamardRotation::in_registers() const {
+#if defined(__x86_64__)
+  return isa_ == Isa::avx512 && hadamard_in_registers(dim_);
+#else
+  return false;
+#endif
+}
+
 void HadamardRotation::apply(HostView<const float> x, HostView<float> y) const {
+#if defined(__x86_64__)
+  if (in_registers()) return hadamard_rows_avx512(signs_.data(), false, x, y);
+#endif
   for (std::int64_t r = 0; r < x.rows; ++r) {
     for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) {
       transform_block(x.row(r), offset, size, false, y.row(r));
@@ -77,11 +84,40 @@ void HadamardRotation::apply(HostView<const float> x, HostView<float> y) const {
 }
 
 void HadamardRotation::apply_transpose(HostView<const float> y, HostView<float> x) const {
+#if defined(__x86_64__)
+  if (in_registers()) return hadamard_rows_avx512(signs_.data(), true, y, x);
+#endif
   for (std::int64_t r = 0; r < y.rows; ++r) {
     for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) {
       transform_block(y.row(r), offset, size, true, x.row(r));
     });
   }
+}
+
+void HadamardRotation::apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const {
+#if defined(__x86_64__)
+  if (in_registers()) return hadamard_rows_avx512(signs_.data(), x, factors, y);
+#endif
+  Rotation::apply_scaled(x, factors, y);
+}
+
+void HadamardRotation::apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
+                                              const HostTensor& x) const {
+#if defined(__x86_64__)
+  if (in_registers()) return hadamard_rows_avx512(signs_.data(), y, factors, stream, x);
+#endif
+  Rotation::apply_transpose_scaled(y, factors, stream, x);
+}
+
+bool HadamardRotation::apply_to_planes(const ConstHostTensor& x, const float* factors,
+                                       const PlaneCodebook& codebook, std::uint8_t* planes) const {
+#if defined(__x86_64__)
+  if (in_registers() && x.type != ElementType::float32) {
+    hadamard_rows_avx512(signs_.data(), x, factors, codebook, planes);
+    return true;
+  }
+#endif
+  return Rotation::apply_to_planes(x, factors, codebook, planes);
 }
 
 RotationProgram HadamardRotation::program() const {

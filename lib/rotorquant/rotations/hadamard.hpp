@@ -20,11 +20,17 @@ class HadamardRotation final : public Rotation {
   std::int64_t stored_floats() const override { return dim_; }
   void apply(HostView<const float> x, HostView<float> y) const override;
   void apply_transpose(HostView<const float> y, HostView<float> x) const override;
+  void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const override;
+  void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
+                              const HostTensor& x) const override;
+  bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
+                       std::uint8_t* planes) const override;
   RotationProgram program() const override;
 
  private:
   void transform_block(const float* x, std::int64_t offset, std::int64_t size, bool transpose,
                        float* y) const;
+  bool in_registers() const;
 
   std::int64_t dim_;
   std::vector<float> signs_;

@@ -6,6 +6,8 @@
 // always.
 #include <cstdint>
 
+#include "rotorquant/codes/plane_codebook.hpp"
+#include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/view.hpp"
 #include "rotorquant/rotations/rotation_program.hpp"
 
@@ -23,13 +25,24 @@ class Rotation {
 
   // Rows that callers with many of them best pass in one call: few enough for the first-level cache, or, for
   // matrix products, enough to pay for arranging the matrix.
-  virtual std::int64_t rows_at_once() const { return 16; }
+  virtual std::int64_t rows_at_once() const { return 32; }
 
   // x [n, input_dim] -> y [n, output_dim]; x and y do not overlap. Runs on the calling thread: callers own
   // the loop over vectors and pass blocks that stay in the cache.
   virtual void apply(HostView<const float> x, HostView<float> y) const = 0;
   // y [n, output_dim] -> x [n, input_dim].
   virtual void apply_transpose(HostView<const float> y, HostView<float> x) const = 0;
+  // The same of rows of any type and of vectors that carry a factor, with the bits that scaling in float32 by a pass
+  // of its own gives: y(r) = R (factors[r] x(r)), and x(r) = factors[r] R^T y(r) rounded to the type of x. `stream`:
+  // see store_scaled(). Here by such passes; rotations with kernels make none.
+  virtual void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const;
+  virtual void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
+                                      const HostTensor& x) const;
+  // The bit planes (bit_planes.hpp) of the codebook's indices of apply_scaled()'s y, without leaving the registers:
+  // planes [n, bits * plane_bytes(output_dim)]. False where a rotation cannot, or not for this type; nothing is done
+  // then.
+  virtual bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
+                               std::uint8_t* planes) const;
   // The same map as data.
   virtual RotationProgram program() const = 0;
 };

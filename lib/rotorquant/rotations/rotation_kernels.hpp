@@ -5,38 +5,55 @@
 #include <cstdint>
 #include <vector>
 
+#include "rotorquant/codes/plane_codebook.hpp"
+#include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/view.hpp"
 
 namespace rotorquant {
 
-// Products by small blocks, written as y_c = sum_j coefficient_j,c x_(first of c's block + j), 16 coordinates
-// at a time.
+// The place in a block of the j-th factor of its coordinate c: first the coordinate itself, then the others in order.
+// Sums are formed in this order, so that kernels need not fetch a coordinate from itself.
+constexpr int block_factor(int c, int j) {
+  return j == 0 ? c : j <= c ? j - 1 : j;
+}
+
+// Products by small blocks, written as y_c = sum_j coefficient_j,c x_(factor j of c).
 struct BlockPlan {
   struct alignas(64) Sixteen {
     std::array<float, 16> values;
   };
-  struct alignas(64) Places {
-    std::array<std::int32_t, 16> values;
-  };
   int block = 0;
   std::int64_t input_dim = 0;
   std::int64_t output_dim = 0;
-  std::vector<std::int64_t> windows;  // [chunks]: first input coordinate of the chunk's first block
-  std::vector<Places> places;         // [chunks]: first coordinate of each output's block, from the window
-  std::vector<Sixteen> coefficients;  // [chunks, block]
+  std::vector<Sixteen> coefficients;  // [ceil(output_dim / 16), block]
 };
 
-// x [n, input_dim] -> y [n, output_dim].
+// x [n, input_dim] -> y [n, output_dim]; the others do what Rotation's functions of these arguments do.
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
+void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
+                       HostView<float> y);
+void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
+                       const PlaneCodebook& codebook, std::uint8_t* planes);
+void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const float* factors, bool stream,
+                       const HostTensor& y);
 
-// y = H / sqrt(size) (signs * x), or signs * (H / sqrt(size) x) when `transpose`; size a power of two, 16 to
-// 256.
-void hadamard_avx512(const float* x, const float* signs, std::int64_t size, bool transpose, float* y);
+// y = H / sqrt(block) (signs * x) on the powers of two of dim, largest first, or signs * (H / sqrt(block) x) when
+// `transpose`; signs [dim].
+constexpr bool hadamard_in_registers(std::int64_t dim) {
+  return dim % 16 == 0 && dim < 512;
+}
+void hadamard_rows_avx512(const float* signs, bool transpose, HostView<const float> x, HostView<float> y);
+void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const float* factors,
+                          HostView<float> y);
+void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const float* factors,
+                          const PlaneCodebook& codebook, std::uint8_t* planes);
+void hadamard_rows_avx512(const float* signs, HostView<const float> y, const float* factors, bool stream,
+                          const HostTensor& x);
 
-// rows [count, dim], count <= 16 -> columns [dim, 16]; the lanes from count on are zeros.
-void to_columns_avx512(const float* rows, std::int64_t count, std::int64_t dim, float* columns);
-// The inverse.
-void to_rows_avx512(const float* columns, std::int64_t count, std::int64_t dim, float* rows);
+// factors[r] x(r) of x [n, dim], n <= 16 -> columns [dim, 16]; the lanes from n on are zeros.
+void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
+// columns [dim, 16] -> rows [n, dim], n <= 16, each times its factor.
+void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
 
 // A layer of flat rotors on columns [dim, 16]: triples [count, 3] of coordinates, signs [count, 3].
 void flat_triples_avx512(const std::int32_t* triples, const float* signs, std::int64_t count, bool transpose,

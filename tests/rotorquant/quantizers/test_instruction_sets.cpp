@@ -5,10 +5,12 @@
 #include <cstring>
 #include <tuple>
 
+#include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/core/random.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
+#include "rotorquant/quantizers/stored_norm.hpp"
 #include "rotorquant/rotations/registry.hpp"
 
 namespace rotorquant {
@@ -149,23 +151,90 @@ TEST(ScalarCodec, IntegerScoresErrByLessThanTwoPercent) {
   }
 }
 
-// The reciprocal's correction gives the quotient's bits (scalar_kernels_avx512.cpp): unit vectors of 16-bit
-// floats in two coordinates meet many pairs of significands.
-TEST(ScalarKernels, UnitVectorsOfHalvesAreQuotients) {
-  if (!isa_supported(Isa::avx512)) GTEST_SKIP() << "AVX-512 is not supported here";
-  constexpr std::int64_t dim = 16;
-  std::vector<std::uint16_t> x(1024 * dim);
-  std::vector<float> unit(x.size()), expected(x.size()), norms(1024), expected_norms(1024);
-  for (std::uint16_t a = 0; a < 1024; ++a) {
-    for (std::uint16_t c = 0; c < dim; ++c)
-      x[static_cast<std::size_t>(a * dim + c)] = static_cast<std::uint16_t>(
-          0x3C00U + (c % 2 == 0 ? a : (a * 37U + c * 61U) % 1024U) + 1024U * (c % 7));
+// Norms as codecs store them are those of float64 sums, whatever shortcuts find them: rows of all sizes, among them
+// rows whose squares leave float32's range, whose norms lie next to the middle between two 16-bit numbers, and zeros.
+TEST(ScalarKernels, NormsAreExactInEveryInstructionSet) {
+  constexpr std::int64_t count = 4001;
+  for (const std::int64_t dim : {1, 3, 16, 33, 128}) {
+    for (const auto type : {ElementType::float16, ElementType::bfloat16, ElementType::float32}) {
+      RandomStream stream(5, Purpose::synthetic);
+      std::vector<float> x(static_cast<std::size_t>(count * dim));
+      for (std::size_t r = 0; r < count; ++r) {
+        const double size = std::exp2(type == ElementType::float16 ? static_cast<double>(r % 30) - 20.0
+                                                                   : static_cast<double>(r % 240) - 120.0);
+        const double middle = 1.0 + (2.0 * static_cast<double>(r % 1024) + 1.0) * 0x1p-11;
+        double energy = 0.0;
+        std::vector<double> row(static_cast<std::size_t>(dim));
+        for (double& value : row) energy += std::pow(value = stream.normal(), 2);
+        for (std::size_t c = 0; c < row.size(); ++c)
+          x[r * row.size() + c] =
+              r == 7 ? 0.0F : static_cast<float>(size * middle * row[c] / std::sqrt(energy));
+      }
+      std::vector<std::uint8_t> bytes(x.size() * static_cast<std::size_t>(element_bytes(type)));
+      store_elements(type, x.data(), count * dim, bytes.data());
+      load_elements(type, bytes.data(), count * dim, x.data());
+      const ConstHostTensor tensor{bytes.data(), type, count, dim};
+      std::vector<float> factors(count), norms(count), exact(count);
+      std::vector<std::uint8_t> halves(2 * count);
+      scalar_kernels_serial.unit_factors(tensor, norms.data(), factors.data());
+      scalar_kernels_serial.exact_norms(tensor, exact.data());
+      scalar_kernels_serial.half_norms(tensor, norms.data(), halves.data());
+      for (std::size_t r = 0; r < count; ++r) {
+        double energy = 0.0;
+        for (std::size_t c = 0; c < static_cast<std::size_t>(dim); ++c)
+          energy += std::pow(static_cast<double>(x[r * static_cast<std::size_t>(dim) + c]), 2);
+        ASSERT_NEAR(exact[r], std::sqrt(energy), 1e-7 * std::sqrt(energy));
+        ASSERT_NEAR(norms[r], std::sqrt(energy), 1e-6 * std::sqrt(energy));
+        ASSERT_EQ(load_norm(NormType::fp16, halves.data() + 2 * r), half_to_float(float_to_half(exact[r])));
+      }
+      for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+        if (!isa_supported(isa)) continue;
+        const ScalarKernels& kernels = scalar_kernels(isa);
+        std::vector<float> other_factors(count), other_norms(count), other_exact(count);
+        std::vector<std::uint8_t> other_halves(2 * count);
+        kernels.unit_factors(tensor, other_norms.data(), other_factors.data());
+        kernels.exact_norms(tensor, other_exact.data());
+        kernels.half_norms(tensor, other_norms.data(), other_halves.data());
+        EXPECT_EQ(norms, other_norms) << isa_name(isa);
+        EXPECT_EQ(factors, other_factors) << isa_name(isa);
+        EXPECT_EQ(exact, other_exact) << isa_name(isa);
+        EXPECT_EQ(halves, other_halves) << isa_name(isa);
+      }
+    }
   }
-  const ConstHostTensor tensor{x.data(), ElementType::float16, 1024, dim};
-  scalar_kernels_avx512.normalize(tensor, true, unit.data(), norms.data());
-  scalar_kernels_serial.normalize(tensor, true, expected.data(), expected_norms.data());
-  EXPECT_EQ(norms, expected_norms);
-  EXPECT_EQ(unit, expected);
+}
+
+// Ties at boundaries, both zeros, and codebooks that are not symmetric, for which the search is another.
+TEST(ScalarKernels, IndicesAtBoundariesAreTheDefinitions) {
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (const bool symmetric : {true, false}) {
+      Codebook codebook = lloyd_max_codebook(CodebookLaw::gaussian, bits, 64);
+      if (!symmetric) {
+        for (float& boundary : codebook.boundaries) boundary += 0.01F;
+      }
+      const ScalarTables tables(codebook);
+      EXPECT_EQ(tables.registers.has_value(), symmetric && bits >= 2 && bits <= 4);
+      std::vector<float> y = {0.0F, -0.0F, 1e-30F, -1e-30F};
+      for (const float boundary : codebook.boundaries) {
+        for (const float value :
+             {boundary, -boundary, std::nextafter(boundary, 2.0F), std::nextafter(boundary, -2.0F)})
+          y.push_back(value);
+      }
+      const auto dim = static_cast<std::int64_t>(y.size());
+      const auto bytes = static_cast<std::size_t>(bits * plane_bytes(dim));
+      std::vector<std::uint8_t> planes(bytes), indices(y.size()), expected(y.size());
+      for (std::size_t c = 0; c < y.size(); ++c) {
+        for (const float boundary : codebook.boundaries)
+          expected[c] = static_cast<std::uint8_t>(expected[c] + (boundary < y[c]));
+      }
+      for (const Isa isa : {Isa::serial, Isa::avx2, Isa::avx512}) {
+        if (!isa_supported(isa)) continue;
+        scalar_kernels(isa).quantize(tables, y.data(), 1, dim, planes.data());
+        unpack_planes(planes.data(), dim, bits, indices.data());
+        EXPECT_EQ(indices, expected) << isa_name(isa) << ", " << bits << " bits, symmetric " << symmetric;
+      }
+    }
+  }
 }
 
 }  // namespace

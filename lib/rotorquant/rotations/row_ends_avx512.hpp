@@ -1,0 +1,178 @@
+#pragma once
+// Where AVX-512 kernels that turn rows take their coordinates from and put them, 16 at a time: plain float32 rows,
+// rows of any type that are scaled on the way, or bit planes. Kernels are templates over these two ends, so that a
+// vector goes from its 16-bit numbers to its code, or back, without leaving the registers. Internal to
+// lib/rotorquant/rotations.
+//
+// What is the same for all rows of a sink lies in its Constants, which callers keep in registers. Chunk k of a row is
+// its coordinates [16 k, 16 k + 16); loads with a mask give zeros outside it and read nothing there, stores with a
+// mask write the coordinates inside it.
+#include "rotorquant/codes/bit_planes.hpp"
+#include "rotorquant/codes/plane_registers_avx512.hpp"
+#include "rotorquant/core/avx512.hpp"
+#include "rotorquant/core/scaled_rows.hpp"
+#include "rotorquant/core/view.hpp"
+
+namespace rotorquant::avx512 {
+
+struct PlainSource {
+  struct Row {
+    const float* data;
+
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk) const {
+      return _mm512_loadu_ps(data + chunk * lanes);
+    }
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk, __mmask16 mask) const {
+      return _mm512_maskz_loadu_ps(mask, data + chunk * lanes);
+    }
+  };
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const { return {data + r * cols}; }
+
+  const float* data;
+  std::int64_t rows, cols;
+};
+
+// Asks for the rows that follow these as it goes: callers turn as many at a time, and measure rows before they turn
+// them, so that the processor's own prefetching finds too little to go by.
+template <ElementType type>
+struct ScaledSource {
+  struct Row {
+    const std::uint8_t* data;
+    const std::uint8_t* next;
+    __m512 factor;
+
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk) const {
+      _mm_prefetch(reinterpret_cast<const char*>(next) + chunk * lanes * element_bytes(type), _MM_HINT_T0);
+      return _mm512_mul_ps(avx512::load<type>(data, chunk * lanes), factor);
+    }
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk, __mmask16 mask) const {
+      return _mm512_mul_ps(avx512::load<type>(data, chunk * lanes, mask), factor);
+    }
+  };
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
+    const std::uint8_t* row = data + r * cols * element_bytes(type);
+    return {row, row + rows * cols * element_bytes(type), _mm512_set1_ps(factors[r])};
+  }
+
+  const std::uint8_t* data;
+  const float* factors;  // [rows]
+  std::int64_t rows, cols;
+};
+
+struct PlainSink {
+  struct Constants {};
+  struct Row {
+    float* data;
+
+    ROTORQUANT_AVX512_INLINE void store(Constants, std::int64_t chunk, __m512 values) const {
+      _mm512_storeu_ps(data + chunk * lanes, values);
+    }
+    ROTORQUANT_AVX512_INLINE void store(Constants, std::int64_t chunk, __mmask16 mask, __m512 values) const {
+      _mm512_mask_storeu_ps(data + chunk * lanes, mask, values);
+    }
+  };
+  ROTORQUANT_AVX512_INLINE Constants constants() const { return {}; }
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const { return {data + r * cols}; }
+
+  float* data;
+  std::int64_t cols;
+};
+
+template <ElementType type>
+struct ScaledSink {
+  struct Constants {};
+  struct Row {
+    std::uint8_t* data;
+    __m512 factor;
+    bool past_caches;
+
+    ROTORQUANT_AVX512_INLINE void store(Constants, std::int64_t chunk, __m512 values) const {
+      const __m512 scaled = _mm512_mul_ps(values, factor);
+      if (past_caches) {
+        avx512::stream<type>(scaled, data, chunk * lanes);
+      } else {
+        avx512::store<type>(scaled, data, chunk * lanes);
+      }
+    }
+    ROTORQUANT_AVX512_INLINE void store(Constants, std::int64_t chunk, __mmask16 mask, __m512 values) const {
+      avx512::store<type>(_mm512_mul_ps(values, factor), data, chunk * lanes, mask);
+    }
+  };
+  ROTORQUANT_AVX512_INLINE Constants constants() const { return {}; }
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
+    return {data + r * cols * element_bytes(type), _mm512_set1_ps(factors[r]), past_caches};
+  }
+
+  std::uint8_t* data;
+  const float* factors;  // [rows]
+  std::int64_t cols;
+  bool past_caches;
+};
+
+// Bit planes of the indices.
+template <int bits>
+struct PlaneSink {
+  struct Constants {
+    SymmetricSearch<bits> search;
+  };
+  struct Row {
+    std::uint8_t* planes;
+    std::int64_t stride;
+
+    ROTORQUANT_AVX512_INLINE void store(const Constants& constants, std::int64_t chunk, __m512 values) const {
+      __mmask16 masks[bits];
+      constants.search(values, masks);
+      for (int j = 0; j < bits; ++j) std::memcpy(planes + j * stride + 2 * chunk, &masks[j], 2);
+    }
+    ROTORQUANT_AVX512_INLINE void store(const Constants& constants, std::int64_t chunk, __mmask16 mask,
+                                        __m512 values) const {
+      __mmask16 masks[bits];
+      constants.search(values, masks);
+      for (int j = 0; j < bits; ++j) masks[j] = static_cast<__mmask16>(masks[j] & mask);
+      store_masks<bits>(masks, planes, stride, chunk);
+    }
+  };
+  ROTORQUANT_AVX512_INLINE Constants constants() const { return {SymmetricSearch<bits>(*codebook)}; }
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
+    const std::int64_t stride = plane_bytes(cols);
+    return {planes + r * bits * stride, stride};
+  }
+
+  std::uint8_t* planes;
+  const PlaneCodebook* codebook;
+  std::int64_t cols;
+};
+
+// body(source) for the rows of x, scaled; with_half_source for 16-bit numbers alone.
+template <ElementType type, typename Body>
+void with_source_type(const ConstHostTensor& x, const float* factors, const Body& body) {
+  body(ScaledSource<type>{static_cast<const std::uint8_t*>(x.data), factors, x.rows, x.cols});
+}
+template <typename Body>
+void with_source(const ConstHostTensor& x, const float* factors, const Body& body) {
+  dispatch_type(x.type, [&]<ElementType type>() { with_source_type<type>(x, factors, body); });
+}
+template <typename Body>
+void with_half_source(const ConstHostTensor& x, const float* factors, const Body& body) {
+  if (x.type == ElementType::float16) return with_source_type<ElementType::float16>(x, factors, body);
+  with_source_type<ElementType::bfloat16>(x, factors, body);
+}
+
+// body(sink) for the rows of `out`, scaled; past the caches where that is asked for and its rows allow it.
+template <typename Body>
+void with_sink(const HostTensor& out, const float* factors, bool stream, const Body& body) {
+  dispatch_type(out.type, [&]<ElementType type>() {
+    body(ScaledSink<type>{static_cast<std::uint8_t*>(out.data), factors, out.cols,
+                          stream && streams_whole(out)});
+  });
+}
+
+// body(std::integral_constant<int, bits>{}) for the width of a codebook in registers.
+template <typename Body>
+void with_plane_bits(const PlaneCodebook& codebook, const Body& body) {
+  if (codebook.bits == 2) return body(std::integral_constant<int, 2>{});
+  if (codebook.bits == 3) return body(std::integral_constant<int, 3>{});
+  body(std::integral_constant<int, 4>{});
+}
+
+}  // namespace rotorquant::avx512
