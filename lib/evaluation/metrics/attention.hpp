@@ -106,7 +106,7 @@ class AttentionReference {
   void order_rows();
   void make_blocks();
   void compute_products(const Block& block, double* products) const;
-  void compute_row_summaries(const Block& block, const double* products, AttentionWorkspace& workspace);
+  void compute_row_summaries(const Block& block, const double* products, double* probabilities);
   void compute_probabilities(const Block& block, const double* products, double* probabilities) const;
   void compute_outputs(const Block& block, const double* probabilities);
 

@@ -82,8 +82,7 @@ AttentionReference::AttentionReference(HeadTensors tensors, std::int64_t max_byt
     double* probabilities =
         keep ? stored_probabilities_.data() + block.offset : workspace.probabilities.data();
     compute_products(block, products);
-    compute_row_summaries(block, products, workspace);
-    compute_probabilities(block, products, probabilities);
+    compute_row_summaries(block, products, probabilities);
     compute_outputs(block, probabilities);
   }
   keeps_probabilities_ = bytes_to_keep <= max_bytes;
@@ -146,16 +145,19 @@ void AttentionReference::compute_products(const Block& block, double* products) 
   }
 }
 
+// Leaves in `probabilities` what compute_probabilities would.
 void AttentionReference::compute_row_summaries(const Block& block, const double* products,
-                                               AttentionWorkspace& workspace) {
+                                               double* probabilities) {
   for (std::int64_t r = 0; r < block.rows; ++r) {
     Row& row = rows_[static_cast<std::size_t>(block.begin + r)];
     const double* row_products = products + r * block.stride;
     row.top = top_keys(row_products, row.visible);
     row.max_score = tensors_.softmax_scale * row_products[row.top.index[0]];
-    const double sum = exponentials(row_products, row.visible, row.visible, tensors_.softmax_scale,
-                                    row.max_score, workspace.probabilities.data());
+    double* row_probabilities = probabilities + r * block.stride;
+    const double sum = exponentials(row_products, row.visible, block.keys, tensors_.softmax_scale,
+                                    row.max_score, row_probabilities);
     row.inverse_sum = 1.0 / sum;
+    for (std::int64_t j = 0; j < row.visible; ++j) row_probabilities[j] *= row.inverse_sum;
     row.log_sum_exp = row.max_score + std::log(sum);
 
     // Means and spreads of parts are combined exactly (Chan, Golub, LeVeque 1979), so that no large sums
