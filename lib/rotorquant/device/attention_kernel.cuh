@@ -49,12 +49,13 @@ __global__ void __launch_bounds__(attention_threads,
   constexpr int tile = Source::tile;
   constexpr int groups = tile / 8;
   extern __shared__ uint4 shared_words[];
-  auto* const shared = reinterpret_cast<std::uint8_t*>(shared_words);
+  auto* const tables = reinterpret_cast<std::uint8_t*>(shared_words);
+  std::uint8_t* const shared = tables + Source::table_bytes;
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int g = lane / 4, t = lane % 4;
   const std::int64_t head = blockIdx.y;
-  const Source source(parameters, head);
+  const Source source(parameters, head, tables);
   const std::int64_t begin = blockIdx.x * shape.tokens_per_split;
   const std::int64_t end = min(begin + shape.tokens_per_split, shape.tokens);
   std::uint8_t* const own = shared + warp * (Source::stages * Source::stage_bytes);
@@ -73,6 +74,10 @@ __global__ void __launch_bounds__(attention_threads,
   };
 #pragma unroll
   for (int i = 0; i < Source::stages - 1; ++i) fetch(i);
+  if constexpr (Source::table_bytes > 0) {
+    source.fill_tables(tables);
+    __syncthreads();
+  }
 
   std::uint32_t query[D / 16][4];
 #pragma unroll
@@ -187,7 +192,7 @@ constexpr std::size_t attention_shared_bytes() {
   constexpr std::size_t stages =
       static_cast<std::size_t>(attention_warps) * Source::stages * Source::stage_bytes;
   constexpr std::size_t joining = sizeof(float) * attention_warps * queries_together * (Source::dim + 2);
-  return stages > joining ? stages : joining;
+  return Source::table_bytes + (stages > joining ? stages : joining);
 }
 
 template <typename Source>

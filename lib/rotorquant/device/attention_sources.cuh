@@ -2,7 +2,8 @@
 // Where attention reads keys and values: from bit planes with fp16 norms, or (the baseline) from fp16 rows. A source
 // says how a warp brings tiles of tokens to shared memory and multiplies them; attention_kernel.cuh does the rest.
 //
-// A Source has: dim; tile, tokens a warp takes at a time; stages, tiles on their way; stage_bytes;
+// A Source has: dim; tile, tokens a warp takes at a time; stages, tiles on their way; stage_bytes; table_bytes, of tables in
+// shared memory that the block's threads make by fill_tables(tables);
 //   fetch(shared, first, count): one group of background copies of tokens first .. first + count, the rest of the tile zeros;
 //   score(shared, j, query, sums): sums += query x keys 8 j .. 8 j + 7 (16 x 8, fp32);
 //   key_norms, value_norms(shared, j): of the tokens 8 j + 2 t and 8 j + 2 t + 1;
@@ -40,6 +41,7 @@ struct PlaneSource {
   static constexpr int pitch = D == 128 ? 16 * (bits | 1) : row_bytes;
   static constexpr int half_stage = tile * pitch + tile * 2;
   static constexpr int stage_bytes = (2 * half_stage + 15) / 16 * 16;
+  static constexpr int table_bytes = 0;
 
   struct Parameters {
     PlaneTokens keys, values;
@@ -50,7 +52,8 @@ struct PlaneSource {
   const __half* norms[2];
   const Parameters& p;
 
-  __device__ PlaneSource(const Parameters& parameters, std::int64_t head) : p(parameters) {
+  __device__ PlaneSource(const Parameters& parameters, std::int64_t head, const std::uint8_t*)
+      : p(parameters) {
     planes[0] = p.keys.planes + head * p.capacity * row_bytes;
     planes[1] = p.values.planes + head * p.capacity * row_bytes;
     norms[0] = p.keys.norms + head * p.capacity;
@@ -147,6 +150,7 @@ struct HalfSource {
   static constexpr int pitch = 2 * D + 16;
   static constexpr int half_stage = tile * pitch;
   static constexpr int stage_bytes = 2 * half_stage;
+  static constexpr int table_bytes = 0;
 
   struct Parameters {
     const __half* keys;
@@ -156,7 +160,7 @@ struct HalfSource {
 
   const __half* rows[2];
 
-  __device__ HalfSource(const Parameters& p, std::int64_t head)
+  __device__ HalfSource(const Parameters& p, std::int64_t head, const std::uint8_t*)
       : rows{p.keys + head * p.capacity * D, p.values + head * p.capacity * D} {}
 
   __device__ __forceinline__ void fetch(std::uint8_t* shared, std::int64_t first, int count) const {

@@ -105,11 +105,25 @@ struct Encoder {
     return __ballot_sync(all_lanes, b < a);
   }
 
-  // `count` steps from step `begin` on for both vectors. survivors[j] may be nullptr.
+  // Steps first .. first + count - 1, unrolled; lane i keeps the survivors of step i.
+  template <int count>
+  __device__ __forceinline__ void run(const float2* const (&at)[together], int first, float (&cost)[together],
+                                      unsigned (&kept)[together]) const {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+#pragma unroll
+      for (int j = 0; j < together; ++j) {
+        const unsigned word = step(at[j][first + i], lane % states, cost[j]);
+        if (lane == first + i) kept[j] = word;
+      }
+    }
+  }
+
+  // `count` steps from step `begin` on for all vectors. survivors[j] may be nullptr.
   __device__ void forward(int begin, int count, float (&cost)[together],
                           std::uint32_t* const (&survivors)[together]) const {
     const int lane = static_cast<int>(threadIdx.x % warp_size);
-    const int q = lane % states;
     for (int base = 0; base < count; base += steps_between_rebasing) {
       const float2* at[together];
 #pragma unroll
@@ -117,14 +131,7 @@ struct Encoder {
       unsigned kept[together] = {};
       const int left = count - base;
       if (left >= steps_between_rebasing) {
-#pragma unroll
-        for (int i = 0; i < steps_between_rebasing; ++i) {
-#pragma unroll
-          for (int j = 0; j < together; ++j) {
-            const unsigned word = step(at[j][i], q, cost[j]);
-            if (lane == i) kept[j] = word;
-          }
-        }
+        run<steps_between_rebasing>(at, 0, cost, kept);
 #pragma unroll
         for (int j = 0; j < together; ++j) {
           // Costs are not negative, so that their bits are in their order.
@@ -132,13 +139,9 @@ struct Encoder {
           cost[j] = __fsub_rn(cost[j], __uint_as_float(least));
         }
       } else {
-        for (int i = 0; i < left; ++i) {
-#pragma unroll
-          for (int j = 0; j < together; ++j) {
-            const unsigned word = step(at[j][i], q, cost[j]);
-            if (lane == i) kept[j] = word;
-          }
-        }
+        int i = 0;
+        for (; i + 4 <= left; i += 4) run<4>(at, i, cost, kept);
+        for (; i < left; ++i) run<1>(at, i, cost, kept);
       }
 #pragma unroll
       for (int j = 0; j < together; ++j) {

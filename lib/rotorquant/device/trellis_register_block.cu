@@ -18,18 +18,12 @@ TrellisPairTables<bits> make_pair_tables(const TrellisValueFormat& format) {
   const TrellisCodebook& codebook = format.code().codebook();
   const std::span<const float> values = codebook.levels(bits).values();
   const std::span<const float> wide = codebook.levels(bits + 1).values();
-  for (std::size_t i = 0; i < Tables::pairs; ++i) {
-    const std::size_t window = i % (1U << pair_window_bits);
-    const std::size_t upper = i >> pair_window_bits;
-    std::size_t u[2] = {};
-    for (int k = 0; k < bits - 1; ++k) {
-      u[0] |= ((upper >> (2 * k)) & 1U) << k;
-      u[1] |= ((upper >> (2 * k + 1)) & 1U) << k;
-    }
-    const std::uint32_t first = float_to_half(values[u[0] << 6 | window >> 1]);
-    const std::uint32_t second = float_to_half(values[u[1] << 6 | (window & 63U)]);
-    tables.pair[i] = first | second << 16;
-  }
+  const auto half = [](std::span<const float> levels, int u, int r) {
+    return static_cast<std::uint32_t>(float_to_half(levels[static_cast<std::size_t>(u << 6 | r)]));
+  };
+  for_each_pair<bits>(false, [&](int i, int u, int r, int next_u, int next_r) {
+    tables.pair[i] = half(values, u, r) | half(values, next_u, next_r) << 16;
+  });
   for (std::size_t i = 0; i < Tables::wide; ++i) tables.single[i] = float_to_half(wide[i]);
   std::copy(format.scales().begin(), format.scales().end(), tables.scale);
   return tables;

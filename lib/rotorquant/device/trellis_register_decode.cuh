@@ -12,7 +12,7 @@
 #include <optional>
 
 #include "rotorquant/device/register_codec.cuh"
-#include "rotorquant/device/trellis_tables.cuh"
+#include "rotorquant/device/trellis_fragments.cuh"
 #include "rotorquant/quantizers/trellis_codec.hpp"
 
 namespace rotorquant::device {
@@ -29,14 +29,10 @@ class TrellisRegisterDecoder {
 std::unique_ptr<TrellisRegisterDecoder> make_block_trellis_decoder(const TrellisCodec& codec);
 std::unique_ptr<TrellisRegisterDecoder> make_cascade_trellis_decoder(const TrellisCodec& codec);
 
-inline constexpr int pair_window_bits = 7;
-
 template <int bits>
 struct TrellisPairTables {
-  static constexpr int pairs = 1 << (pair_window_bits + 2 * (bits - 1));
   static constexpr int wide = 1 << (6 + bits);
-  // In fp16: first coordinate in the lower half; index = window | (bits t and t + 1 of plane k) << (7 + 2 (k - 1)).
-  std::uint32_t pair[pairs];
+  std::uint32_t pair[trellis_pairs<bits>];  // in fp16, the first coordinate in the lower half
   // Of the wider symbols; index = u << 6 | r.
   std::uint16_t single[wide];
   float scale[256];
@@ -96,10 +92,6 @@ struct TrellisWords {
     return at >= to ? string[word] >> (at - to) : string[word] << (to - at);
   }
 };
-
-__device__ __forceinline__ std::uint32_t shift_bits(std::uint32_t word, int from, int to) {
-  return from >= to ? word >> (from - to) : word << (to - from);
-}
 
 template <int D, int bits>
 __device__ __forceinline__ void look_up_pairs(const TrellisWords<D, bits>& code,

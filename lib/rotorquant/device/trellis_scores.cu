@@ -2,8 +2,9 @@
 #include <cstring>
 
 #include "rotorquant/device/launch.cuh"
-#include "rotorquant/device/register_planes.cuh"
+#include "rotorquant/device/trellis_fragments.cuh"
 #include "rotorquant/device/trellis_scores.cuh"
+#include "rotorquant/device/warp_tile.cuh"
 
 namespace rotorquant::device {
 namespace {
@@ -13,18 +14,15 @@ constexpr int score_threads = score_warps * warp_size;
 constexpr int score_tile = 64;  // keys a warp takes at a time
 constexpr int score_stages = 3;
 constexpr int queries_together = 8;
-constexpr int window_bits = 7;
 constexpr float levels_per_unit = 32.0F;
 // Two bytes of a query: 256 high + low, both in -128 .. 127.
 constexpr float largest_query = 127.0F * 256.0F + 127.0F;
 
-// Levels of coordinates t (low byte) and t + 1; index = window | (bits t and t + 1 of plane k) << (7 + 2 (k - 1)), in `wide`,
-// where t has one bit more, | that bit << (7 + 2 (bits - 1)).
+// Levels of coordinates t (low byte) and t + 1.
 template <int bits>
 struct BytePairs {
-  static constexpr int count = 1 << (window_bits + 2 * (bits - 1));
-  std::uint16_t pair[count];
-  std::uint16_t wide[2 * count];
+  std::uint16_t pair[trellis_pairs<bits>];
+  std::uint16_t wide[2 * trellis_pairs<bits>];
   float scale[256];  // of a code, over levels_per_unit
 };
 
@@ -32,21 +30,15 @@ template <int bits>
 std::vector<std::uint8_t> byte_pairs(const TrellisValueFormat& format) {
   BytePairs<bits> tables{};
   const TrellisCodebook& codebook = format.code().codebook();
-  const auto level = [&](int width, std::size_t u, std::size_t r) {
-    return static_cast<std::uint32_t>(static_cast<std::uint8_t>(
-        std::lround(levels_per_unit * codebook.levels(width).values()[u << 6 | r])));
+  const auto level = [&](int width, int u, int r) {
+    const float value = codebook.levels(width).values()[static_cast<std::size_t>(u << 6 | r)];
+    return static_cast<unsigned>(static_cast<std::uint8_t>(std::lround(levels_per_unit * value)));
   };
-  for (std::size_t i = 0; i < 2 * BytePairs<bits>::count; ++i) {
-    const std::size_t window = i % (1U << window_bits);
-    std::size_t u[2] = {(i / BytePairs<bits>::count) << (bits - 1), 0};
-    for (int k = 0; k < bits - 1; ++k) {
-      u[0] |= ((i >> (window_bits + 2 * k)) & 1U) << k;
-      u[1] |= ((i >> (window_bits + 2 * k + 1)) & 1U) << k;
-    }
-    const std::uint32_t second = level(bits, u[1], window & 63U);
-    tables.wide[i] = static_cast<std::uint16_t>(level(bits + 1, u[0], window >> 1) | second << 8);
-    if (i < BytePairs<bits>::count)
-      tables.pair[i] = static_cast<std::uint16_t>(level(bits, u[0], window >> 1) | second << 8);
+  for (const bool wide : {false, true}) {
+    for_each_pair<bits>(wide, [&](int i, int u, int r, int next_u, int next_r) {
+      (wide ? tables.wide : tables.pair)[i] =
+          static_cast<std::uint16_t>(level(wide ? bits + 1 : bits, u, r) | level(bits, next_u, next_r) << 8);
+    });
   }
   for (std::size_t c = 0; c < 256; ++c) tables.scale[c] = format.scales()[c] / levels_per_unit;
   std::vector<std::uint8_t> bytes(sizeof tables);
@@ -62,90 +54,24 @@ __device__ __forceinline__ void multiply_add(int (&sums)[4], const std::uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-__device__ __forceinline__ std::uint32_t shift_bits(std::uint32_t word, int from, int to) {
-  return from >= to ? word >> (from - to) : word << (to - from);
-}
-
-// Two halves of 16 consecutive coordinates of a lane t in 0 .. 3, each half of quarter t of a key: D = 64: of two keys, eight
-// rows apart; D = 128: of one.
+// Levels of coordinates 4 i .. 4 i + 3 of run h.
 template <int D, int bits>
-struct KeyHalves {
-  static constexpr int row_bytes = trellis_header_bytes + bits * D / 8;
-  static constexpr int keys = D == 64 ? 2 : 1;
-
-  std::uint32_t
-      string[2];  // plane 0 of a half in bits 0 .. 15, reversed; above them what comes before the half
-  std::uint32_t plane[bits - 1];  // the others: half 0 below, half 1 above
-  std::uint32_t extra;            // bits 0, 1: of the first key's quarter; 16, 17: of the second's
-
-  static __device__ __forceinline__ std::uint32_t half_word(const std::uint8_t* at) {
-    return *reinterpret_cast<const std::uint16_t*>(at);
-  }
-
-  // row: of the first key.
-  __device__ __forceinline__ void load(const std::uint8_t* row, int t) {
-    constexpr int bytes = D / 8;  // of a plane
-    const std::uint8_t* const planes = row + trellis_header_bytes;
-    if constexpr (D == 64) {
-      const std::uint8_t* const second = planes + 8 * row_bytes;
+__device__ __forceinline__ std::uint32_t look_up_four(const TrellisQuarters<D, bits>& keys,
+                                                      const BytePairs<bits>& tables, int h, int i) {
+  std::uint32_t pair[2];
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const std::uint8_t* const own = h == 0 ? planes : second;
-        string[h] = permute_bytes(half_word(own + 6 - 2 * t), half_word(own + (8 - 2 * t) % bytes), 0x5410);
-      }
-#pragma unroll
-      for (int k = 0; k < bits - 1; ++k) {
-        const int at = (k + 1) * bytes + 2 * t;
-        plane[k] = permute_bytes(half_word(planes + at), half_word(second + at), 0x5410);
-      }
-      extra = permute_bytes(row[1], row[8 * row_bytes + 1], 0x5410) >> (2 * t);
-    } else {
-      const std::uint32_t last = half_word(planes + 12 - 4 * t), middle = half_word(planes + 14 - 4 * t),
-                          above = half_word(planes + (16 - 4 * t) % bytes);
-      string[0] = permute_bytes(middle, above, 0x5410);
-      string[1] = permute_bytes(last, middle, 0x5410);
-#pragma unroll
-      for (int k = 0; k < bits - 1; ++k) {
-        const int at = (k + 1) * bytes + 4 * t;
-        plane[k] = permute_bytes(half_word(planes + at), half_word(planes + at + 2), 0x5410);
-      }
-      extra = static_cast<std::uint32_t>(row[1]) >> (2 * t);
-    }
-    if constexpr (bits > 2) {
-      // Planes 1 and 2: nibbles of the coordinates t and t + 1, t mod 4 = 0 in the first and 2 in the second.
-      constexpr std::uint32_t low = 0x33333333U;
-      const std::uint32_t first = plane[0], second = plane[1];
-      plane[0] = (first & low) | ((second << 2) & ~low);
-      plane[1] = ((first >> 2) & low) | (second & ~low);
-    }
+  for (int j = 0; j < 2; ++j) {
+    const int c = 4 * i + 2 * j;
+    const int wide = keys.wide(h, c);
+    pair[j] = half_word(reinterpret_cast<const std::uint8_t*>(wide >= 0 ? tables.wide : tables.pair) +
+                        keys.template offset<1, 16>(h, c, wide));
   }
-
-  // Levels of the coordinates c and c + 1, c even, of half h.
-  __device__ __forceinline__ std::uint32_t pair(const BytePairs<bits>& tables, int h, int c) const {
-    std::uint32_t offset = shift_bits(string[h], 14 - c, 1) & 0xFEU;
-    if constexpr (bits == 2) {
-      offset |= shift_bits(plane[0], 16 * h + c, 8) & 0x300U;
-    } else {
-      offset |= shift_bits(plane[c / 2 % 2], 16 * h + c / 4 * 4, 8) & 0xF00U;
-    }
-    if constexpr (bits == 4) offset |= shift_bits(plane[2], 16 * h + c, 12) & 0x3000U;
-    const bool wide = D == 64 ? c % 8 == 4 : c == 4;
-    if (wide) {
-      const int from = D == 64 ? 16 * h + c / 8 : h;
-      offset |= shift_bits(extra, from, 6 + 2 * bits) & (1U << (6 + 2 * bits));
-    }
-    return *reinterpret_cast<const std::uint16_t*>(
-        reinterpret_cast<const std::uint8_t*>(wide ? tables.wide : tables.pair) + offset);
-  }
-  // Levels of the coordinates 4 i .. 4 i + 3 of half h.
-  __device__ __forceinline__ std::uint32_t four(const BytePairs<bits>& tables, int h, int i) const {
-    return permute_bytes(pair(tables, h, 4 * i), pair(tables, h, 4 * i + 2), 0x5410);
-  }
-};
+  return join_halves(pair[0], pair[1]);
+}
 
 template <int D, int bits>
 struct ScoreMemory {
-  static constexpr int row_bytes = KeyHalves<D, bits>::row_bytes;
+  static constexpr int row_bytes = trellis_row_bytes<D, bits>;
   static constexpr int stage_bytes = score_tile * row_bytes;
   static constexpr int warp_bytes = score_stages * stage_bytes + score_tile * 4;
   static_assert(stage_bytes % 16 == 0 && sizeof(BytePairs<bits>) % 16 == 0);
@@ -155,19 +81,7 @@ struct ScoreMemory {
   // One group of background copies of the keys from `first` on; beyond the last one zeros.
   static __device__ __forceinline__ void fetch(std::uint8_t* shared, const std::uint8_t* codes,
                                                std::int64_t first, std::int64_t n) {
-    const std::uint8_t* const from = codes + first * row_bytes;
-    const std::int64_t there = (n - first) * row_bytes;
-#pragma unroll
-    for (int j = 0; j < stage_bytes; j += 16 * warp_size) {
-      const int at = j + 16 * static_cast<int>(threadIdx.x % warp_size);
-      if (at >= stage_bytes) break;
-      const std::int64_t left = there - at;
-      const int read = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
-      const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared + at));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address),
-                   "l"(read > 0 ? from + at : codes), "r"(read)
-                   : "memory");
-    }
+    fetch_rows<stage_bytes>(shared, codes + first * row_bytes, (n - first) * row_bytes);
     commit_copies();
   }
 };
@@ -177,7 +91,7 @@ __global__ void __launch_bounds__(score_threads, 3)
     trellis_score_kernel(const BytePairs<bits>* given_tables, const float* queries, int count_queries,
                          const std::uint8_t* codes, std::int64_t n, float* scores) {
   using Memory = ScoreMemory<D, bits>;
-  using Keys = KeyHalves<D, bits>;
+  using Keys = TrellisQuarters<D, bits>;
   extern __shared__ uint4 shared_words[];
   const auto& tables = *reinterpret_cast<const BytePairs<bits>*>(shared_words);
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
@@ -243,15 +157,15 @@ __global__ void __launch_bounds__(score_threads, 3)
 #pragma unroll 1
     for (int first = 0; first < score_tile; first += 8 * Keys::keys) {
       Keys keys;
-      keys.load(rows + (first + g) * Memory::row_bytes, t);
+      keys.load(rows + (first + g) * Memory::row_bytes, t, true);
 #pragma unroll
       for (int k = 0; k < Keys::keys; ++k) {
         int sums[4] = {};
 #pragma unroll
         for (int s = 0; s < D / 32; ++s) {
           const int h = D == 64 ? k : s / 2;
-          multiply_add(sums, operand[s], keys.four(tables, h, s % 2 * 2),
-                       keys.four(tables, h, s % 2 * 2 + 1));
+          multiply_add(sums, operand[s], look_up_four(keys, tables, h, s % 2 * 2),
+                       look_up_four(keys, tables, h, s % 2 * 2 + 1));
         }
         if (g >= count_queries) continue;
         const int column = first + 8 * k + 2 * t;

@@ -22,6 +22,24 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// `bytes` bytes of shared memory from `from` on, of which `there` exist, the rest zeros; both begin at multiples of 16 bytes.
+// A part of the next group of background copies by one warp.
+template <int bytes>
+__device__ __forceinline__ void fetch_rows(std::uint8_t* shared, const std::uint8_t* from,
+                                           std::int64_t there) {
+#pragma unroll
+  for (int j = 0; j < bytes; j += 16 * warp_size) {
+    const int at = j + 16 * static_cast<int>(threadIdx.x % warp_size);
+    if (at >= bytes) break;
+    const std::int64_t left = there - at;
+    const int read = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
+    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared + at));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address),
+                 "l"(read > 0 ? from + at : from), "r"(read)
+                 : "memory");
+  }
+}
+
 // Rows of `chunks` times 16 bytes; in shared memory an odd number of chunks lies between rows, so that eight lanes that
 // read one chunk of their rows touch all 32 banks.
 template <int chunks>

@@ -74,10 +74,12 @@ constexpr AttentionSize sizes[] = {{1, 1, 1, 8, 0.1F},       {1, 8, 33, 40, 0.1F
 TEST(PackedAttention, IsThatOfTheDecodedCache) {
   ROTORQUANT_NEEDS_GPU();
   DeviceWorkspace workspace;
-  for (const char* const spec :
-       {"rotorquant", "rotorquant:rotation=cascade", "turboquant:rotation=hadamard", "turboquant"}) {
+  for (const std::string spec :
+       {"rotorquant", "rotorquant:rotation=cascade", "turboquant:rotation=hadamard", "turboquant",
+        "rotorquant:codec=trellis:scale_offset=1", "rotorquant:codec=trellis:rotation=cascade"}) {
     for (const std::int64_t dim : {64, 128}) {
       for (const int bits : {2, 3, 4}) {
+        if (bits == 4 && spec.find("trellis") != std::string::npos) continue;
         const auto key_quantizer = build(spec, bits, dim, 1), value_quantizer = build(spec, bits, dim, 101);
         const auto packed = make_packed_attention(key_quantizer, value_quantizer, 0);
         for (const AttentionSize& size : sizes) {
@@ -130,6 +132,11 @@ TEST(PackedAttention, RefusesWhatItHasNoKernelFor) {
   EXPECT_THROW(make_packed_attention(build("rotorquant", 5, 128), build("rotorquant", 5, 128), 0), Error);
   EXPECT_THROW(make_packed_attention(build("rotorquant", 3, 96), build("rotorquant", 3, 96), 0), Error);
   EXPECT_THROW(make_packed_attention(build("rotorquant", 3, 128), build("rotorquant", 2, 128), 0), Error);
+  const std::string trellis = "rotorquant:codec=trellis";
+  EXPECT_THROW(make_packed_attention(build(trellis, 4, 128), build(trellis, 4, 128), 0), Error);
+  EXPECT_THROW(make_packed_attention(build(trellis, 3, 128), build(trellis, 2, 128), 0), Error);
+  EXPECT_THROW(make_packed_attention(build(trellis, 3, 128), build("rotorquant", 3, 128), 0), Error);
+  EXPECT_THROW(make_packed_attention(build(trellis + ":memory=3", 3, 128), build(trellis, 3, 128), 0), Error);
   EXPECT_THROW(make_packed_attention(build("rotorquant:norm=fp32", 3, 128), build("rotorquant", 3, 128), 0),
                Error);
 }

@@ -1,0 +1,45 @@
+#pragma once
+// One call of attention over a source of keys and values: queries rotated, the splits' partial results, their joining.
+#include <numbers>
+
+#include "rotorquant/device/attention_kernel.cuh"
+#include "rotorquant/device/packed_attention.hpp"
+#include "rotorquant/device/rotate_rows.cuh"
+
+namespace rotorquant::device {
+
+void check_attention_size(const AttentionSize& size, DeviceView<const float> queries,
+                          DeviceView<float> outputs, std::int64_t dim);
+
+// Joins the splits of every query, divides by the sum of weights, multiplies by `unit` and rotates back (nullptr: no rotation).
+// outputs [heads * queries_per_head, dim].
+void merge_splits(cudaStream_t stream, const AttentionPartials& partials, const AttentionShape& shape,
+                  int dim, float unit, const RowRotation* rotation, float* outputs);
+
+// nullptr: a rotation that is not there.
+template <typename Source>
+void run_attention(cudaStream_t stream, DeviceWorkspace& workspace, const AttentionSize& size,
+                   const typename Source::Parameters& parameters, const RowRotation* key_rotation,
+                   const RowRotation* value_rotation, DeviceView<const float> queries,
+                   DeviceView<float> outputs) {
+  constexpr int dim = Source::dim;
+  check_attention_size(size, queries, outputs, dim);
+  const AttentionSplit split = split_attention<Source>(size.heads, size.tokens);
+  const std::int64_t slots = size.heads * split.splits * queries_together;
+  auto* const scratch = static_cast<float*>(
+      workspace.reserve((slots * (dim + 2) + queries.size()) * static_cast<std::int64_t>(sizeof(float))));
+  const AttentionPartials partials{scratch, reinterpret_cast<float2*>(scratch + slots * dim)};
+  const float* rotated = queries.data;
+  if (key_rotation != nullptr) {
+    float* const rows = scratch + slots * (dim + 2);
+    key_rotation->apply(stream, queries.data, queries.rows, rows);
+    rotated = rows;
+  }
+  const AttentionShape shape{size.heads,   static_cast<int>(size.queries_per_head),
+                             size.tokens,  split.tokens_per_split,
+                             split.splits, size.scale * std::numbers::log2e_v<float>};
+  launch_attention<Source>(stream, parameters, shape, rotated, partials);
+  merge_splits(stream, partials, shape, dim, Source::output_unit(parameters), value_rotation, outputs.data);
+}
+
+}  // namespace rotorquant::device

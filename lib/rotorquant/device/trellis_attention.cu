@@ -1,0 +1,86 @@
+#include "rotorquant/core/half.hpp"
+#include "rotorquant/device/attention_run.cuh"
+#include "rotorquant/device/trellis_attention.cuh"
+#include "rotorquant/quantizers/trellis_codec.hpp"
+
+namespace rotorquant::device {
+namespace {
+
+template <int bits>
+HalfPairs<bits> make_half_pairs(const TrellisCodebook& codebook) {
+  HalfPairs<bits> tables{};
+  const auto half = [&](int width, int u, int r) {
+    return static_cast<std::uint32_t>(
+        float_to_half(codebook.levels(width).values()[static_cast<std::size_t>(u << 6 | r)]));
+  };
+  for (const bool wide : {false, true}) {
+    for_each_pair<bits>(wide, [&](int i, int u, int r, int next_u, int next_r) {
+      (wide ? tables.wide : tables.pair)[i] = half(wide ? bits + 1 : bits, u, r) | half(bits, next_u, next_r)
+                                                                                       << 16;
+    });
+  }
+  return tables;
+}
+
+template <int D, int bits>
+class TrellisAttention final : public PackedAttention {
+ public:
+  TrellisAttention(const TrellisCodec& keys, const TrellisCodec& values, int gpu)
+      : gpu_(gpu),
+        key_rotation_(keys.rotation().program()),
+        value_rotation_(values.rotation().program()),
+        offsets_{octaves(keys.format()), octaves(values.format())},
+        tables_(std::vector<HalfPairs<bits>>{make_half_pairs<bits>(keys.format().code().codebook())}) {}
+
+  void attend(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,
+              DeviceView<const float> queries, ConstCodes<Space::cuda> keys, ConstCodes<Space::cuda> values,
+              DeviceView<float> outputs) const override {
+    const CurrentDevice current(gpu_);
+    const typename TrellisSource<D, bits>::Parameters parameters{
+        {keys.arrays[0], values.arrays[0]}, {offsets_[0], offsets_[1]}, tables_.data(), size.capacity};
+    run_attention<TrellisSource<D, bits>>(stream, workspace, size, parameters, &key_rotation_,
+                                          &value_rotation_, queries, outputs);
+  }
+
+ private:
+  // Code 128 stands for 2^offset.
+  static float octaves(const TrellisValueFormat& format) { return std::log2(format.scales()[128]); }
+
+  int gpu_;
+  RowRotation key_rotation_, value_rotation_;
+  float offsets_[2];
+  Buffer<HalfPairs<bits>> tables_;
+};
+
+template <int D>
+std::unique_ptr<PackedAttention> make_of_dim(const TrellisCodec& keys, const TrellisCodec& values, int gpu) {
+  if (keys.format().bits() == 2) return std::make_unique<TrellisAttention<D, 2>>(keys, values, gpu);
+  return std::make_unique<TrellisAttention<D, 3>>(keys, values, gpu);
+}
+
+bool has_attention(const TrellisValueFormat& format) {
+  return format.code().memory() == 5 && (format.bits() == 2 || format.bits() == 3) &&
+         (format.dim() == 64 || format.dim() == 128);
+}
+
+}  // namespace
+
+std::unique_ptr<PackedAttention> make_trellis_attention(const Quantizer& keys, const Quantizer& values,
+                                                        int gpu) {
+  const auto* const key_codec = dynamic_cast<const TrellisCodec*>(&keys);
+  const auto* const value_codec = dynamic_cast<const TrellisCodec*>(&values);
+  if (key_codec == nullptr || value_codec == nullptr || !has_attention(key_codec->format()) ||
+      !has_attention(value_codec->format())) {
+    return nullptr;
+  }
+  if (key_codec->format().bits() != value_codec->format().bits() || keys.dim() != values.dim()) {
+    throw Error("attend: trellis keys of " + std::to_string(key_codec->format().bits()) + " bits and " +
+                std::to_string(keys.dim()) + " coordinates, values of " +
+                std::to_string(value_codec->format().bits()) + " and " + std::to_string(values.dim()) +
+                "; valid: the same of both");
+  }
+  return keys.dim() == 64 ? make_of_dim<64>(*key_codec, *value_codec, gpu)
+                          : make_of_dim<128>(*key_codec, *value_codec, gpu);
+}
+
+}  // namespace rotorquant::device
