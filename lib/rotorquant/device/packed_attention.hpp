@@ -3,8 +3,11 @@
 // never rotated back, nor values before they are summed:
 //   <q, k> = s <R q, k^>,   sum_t w_t v_t = R'^T sum_t (w_t s'_t) v^_t.
 #include <memory>
+#include <span>
 
+#include "rotorquant/cache/rope.hpp"
 #include "rotorquant/device/device_quantizer.hpp"
+#include "rotorquant/quantizers/calibrated.hpp"
 
 namespace rotorquant {
 
@@ -29,9 +32,17 @@ class PackedAttention {
 
 // Keys and values of two plain quantizers of the same width, on one GPU. Errors: those of make_device_quantizer, and
 // quantizers without this path: it takes scalar codes of 2 to 4 bits and 64 or 128 coordinates, a codebook symmetric
-// about 0, norms in fp16.
+// about 0, norms in fp16; and trellis codes of memory 5, 2 or 3 bits and as many coordinates.
 std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Quantizer> keys,
                                                        std::shared_ptr<const Quantizer> values, int gpu);
+
+// Keys of calibrated codecs with trellis codes, coded before RoPE: token t of a head is at position t, and queries come after
+// RoPE. Head h has the codec keys[h mod keys.size()]. Keys are decoded, transformed and turned on their way to their scores.
+// Keys: memory 5, at most 4 bits, 64 or 128 coordinates, six or more of them with bits. Values: trellis codes of memory 5, 2 or
+// 3 bits and as many coordinates. Errors: others.
+std::unique_ptr<PackedAttention> make_calibrated_attention(
+    std::span<const std::shared_ptr<const CalibratedCodec>> keys, const Rope& rope,
+    std::shared_ptr<const Quantizer> values, int gpu);
 
 // The baseline: the same kernel over fp16 keys and values [heads, capacity, dim], dim 64 or 128. Runs on the current GPU.
 void attend_half(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,

@@ -4,7 +4,6 @@
 #include "rotorquant/quantizers/trellis_codec.hpp"
 
 namespace rotorquant::device {
-namespace {
 
 template <int bits>
 HalfPairs<bits> make_half_pairs(const TrellisCodebook& codebook) {
@@ -21,6 +20,19 @@ HalfPairs<bits> make_half_pairs(const TrellisCodebook& codebook) {
   }
   return tables;
 }
+template HalfPairs<2> make_half_pairs<2>(const TrellisCodebook& codebook);
+template HalfPairs<3> make_half_pairs<3>(const TrellisCodebook& codebook);
+
+bool has_trellis_attention(const TrellisValueFormat& format) {
+  return format.code().memory() == 5 && (format.bits() == 2 || format.bits() == 3) &&
+         (format.dim() == 64 || format.dim() == 128);
+}
+
+float scale_octaves(const TrellisValueFormat& format) {
+  return std::log2(format.scales()[128]);
+}
+
+namespace {
 
 template <int D, int bits>
 class TrellisAttention final : public PackedAttention {
@@ -29,7 +41,7 @@ class TrellisAttention final : public PackedAttention {
       : gpu_(gpu),
         key_rotation_(keys.rotation().program()),
         value_rotation_(values.rotation().program()),
-        offsets_{octaves(keys.format()), octaves(values.format())},
+        offsets_{scale_octaves(keys.format()), scale_octaves(values.format())},
         tables_(std::vector<HalfPairs<bits>>{make_half_pairs<bits>(keys.format().code().codebook())}) {}
 
   void attend(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,
@@ -43,9 +55,6 @@ class TrellisAttention final : public PackedAttention {
   }
 
  private:
-  // Code 128 stands for 2^offset.
-  static float octaves(const TrellisValueFormat& format) { return std::log2(format.scales()[128]); }
-
   int gpu_;
   RowRotation key_rotation_, value_rotation_;
   float offsets_[2];
@@ -58,19 +67,14 @@ std::unique_ptr<PackedAttention> make_of_dim(const TrellisCodec& keys, const Tre
   return std::make_unique<TrellisAttention<D, 3>>(keys, values, gpu);
 }
 
-bool has_attention(const TrellisValueFormat& format) {
-  return format.code().memory() == 5 && (format.bits() == 2 || format.bits() == 3) &&
-         (format.dim() == 64 || format.dim() == 128);
-}
-
 }  // namespace
 
 std::unique_ptr<PackedAttention> make_trellis_attention(const Quantizer& keys, const Quantizer& values,
                                                         int gpu) {
   const auto* const key_codec = dynamic_cast<const TrellisCodec*>(&keys);
   const auto* const value_codec = dynamic_cast<const TrellisCodec*>(&values);
-  if (key_codec == nullptr || value_codec == nullptr || !has_attention(key_codec->format()) ||
-      !has_attention(value_codec->format())) {
+  if (key_codec == nullptr || value_codec == nullptr || !has_trellis_attention(key_codec->format()) ||
+      !has_trellis_attention(value_codec->format())) {
     return nullptr;
   }
   if (key_codec->format().bits() != value_codec->format().bits() || keys.dim() != values.dim()) {

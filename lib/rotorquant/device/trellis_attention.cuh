@@ -15,6 +15,19 @@ namespace rotorquant::device {
 std::unique_ptr<PackedAttention> make_trellis_attention(const Quantizer& keys, const Quantizer& values,
                                                         int gpu);
 
+// The tables of memory 5.
+template <int bits>
+struct HalfPairs;
+template <int bits>
+HalfPairs<bits> make_half_pairs(const TrellisCodebook& codebook);
+extern template HalfPairs<2> make_half_pairs<2>(const TrellisCodebook& codebook);
+extern template HalfPairs<3> make_half_pairs<3>(const TrellisCodebook& codebook);
+
+// Whether values in this format can be attended to.
+bool has_trellis_attention(const TrellisValueFormat& format);
+// log2 of the scale of code 128.
+float scale_octaves(const TrellisValueFormat& format);
+
 template <int bits>
 struct HalfPairs {
   std::uint32_t pair[trellis_pairs<bits>];  // in fp16, the first coordinate in the lower half
@@ -142,6 +155,58 @@ struct TrellisSource {
       }
       multiply_add(sums[s], a, b0, b1);
     }
+  }
+};
+
+// Scores that are there already, float32 [heads, queries, capacity], and trellis codes of values.
+template <int D, int bits>
+struct ScoredTrellisSource : TrellisSource<D, bits> {
+  using Base = TrellisSource<D, bits>;
+  static constexpr int score_pitch = Base::tile + 4;  // floats between queries
+  static constexpr int score_bytes = 8 * score_pitch * 4;
+  static constexpr int stage_bytes = score_bytes + Base::half_stage;
+
+  struct Parameters : Base::Parameters {
+    const float* scores;
+    int queries;  // of a head
+  };
+
+  const float* scores;
+  int queries;
+
+  __device__ ScoredTrellisSource(const Parameters& parameters, std::int64_t head, const std::uint8_t* shared)
+      : Base(parameters, head, shared),
+        scores(parameters.scores + head * parameters.queries * parameters.capacity),
+        queries(parameters.queries) {}
+
+  __device__ __forceinline__ void fetch(std::uint8_t* shared, std::int64_t first, int count) const {
+    constexpr int chunks = Base::tile / 4;
+    for (int i = static_cast<int>(threadIdx.x % warp_size); i < 8 * chunks; i += warp_size) {
+      const int q = i / chunks, at = i % chunks * 4;
+      if (q >= queries) break;
+      const bool there = at < count;
+      copy_async_part(shared + (q * score_pitch + at) * 4,
+                      scores + q * this->p.capacity + first + (there ? at : 0), there ? 4 * (count - at) : 0);
+    }
+    fetch_rows<Base::half_stage>(shared + score_bytes, this->codes[1] + first * Base::row_bytes,
+                                 count * Base::row_bytes);
+    commit_copies();
+  }
+  __device__ __forceinline__ void score(const std::uint8_t* shared, int j, const std::uint32_t (&)[D / 16][4],
+                                        float (&sums)[4]) const {
+    const int lane = static_cast<int>(threadIdx.x % warp_size), q = lane / 4;
+    if (q >= queries) return;
+    const float2 two = reinterpret_cast<const float2*>(shared)[q * (score_pitch / 2) + 4 * j + lane % 4];
+    sums[0] = two.x, sums[1] = two.y;
+  }
+  __device__ __forceinline__ float2 key_norms(const std::uint8_t*, int) const { return {1.0F, 1.0F}; }
+  // The base's stages have the values behind as many bytes of keys.
+  __device__ __forceinline__ float2 value_norms(const std::uint8_t* shared, int j) const {
+    return Base::value_norms(shared + (score_bytes - Base::half_stage), j);
+  }
+  __device__ __forceinline__ void accumulate(const std::uint8_t* shared, int u, std::uint32_t b0,
+                                             std::uint32_t b1, float (&sums)[D / 16][4]) const {
+    Base::accumulate(shared + (score_bytes - Base::half_stage), u, b0, b1, sums);
   }
 };
 

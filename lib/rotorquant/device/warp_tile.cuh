@@ -22,6 +22,14 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// Of 16 bytes to shared memory those that are `there`, the rest zeros; from: readable if any is.
+__device__ __forceinline__ void copy_async_part(void* shared, const void* from, std::int64_t there) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  const int read = there >= 16 ? 16 : there > 0 ? static_cast<int>(there) : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(read)
+               : "memory");
+}
+
 // `bytes` bytes of shared memory from `from` on, of which `there` exist, the rest zeros; both begin at multiples of 16 bytes.
 // A part of the next group of background copies by one warp.
 template <int bytes>
@@ -31,12 +39,7 @@ __device__ __forceinline__ void fetch_rows(std::uint8_t* shared, const std::uint
   for (int j = 0; j < bytes; j += 16 * warp_size) {
     const int at = j + 16 * static_cast<int>(threadIdx.x % warp_size);
     if (at >= bytes) break;
-    const std::int64_t left = there - at;
-    const int read = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
-    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared + at));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address),
-                 "l"(read > 0 ? from + at : from), "r"(read)
-                 : "memory");
+    copy_async_part(shared + at, there > at ? from + at : from, there - at);
   }
 }
 

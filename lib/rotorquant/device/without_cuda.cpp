@@ -33,6 +33,11 @@ std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Qua
                                                        std::shared_ptr<const Quantizer>, int) {
   refuse();
 }
+std::unique_ptr<PackedAttention> make_calibrated_attention(
+    std::span<const std::shared_ptr<const CalibratedCodec>>, const Rope&, std::shared_ptr<const Quantizer>,
+    int) {
+  refuse();
+}
 void attend_half(DeviceStream, DeviceWorkspace&, const AttentionSize&, DeviceView<const float>, const void*,
                  const void*, DeviceView<float>) {
   refuse();

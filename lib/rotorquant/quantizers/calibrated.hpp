@@ -12,6 +12,7 @@
 // of those by the full form (calibrated_trellis.hpp). None of this costs a stored bit.
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "rotorquant/codes/mixed_planes.hpp"
@@ -61,6 +62,11 @@ class CalibratedCodec final : public Quantizer {
   const CalibratedParameters& parameters() const { return *parameters_; }
   const SequenceAdaptation& adaptation() const { return adaptation_; }
   const std::vector<std::uint8_t>& widths() const { return widths_; }  // [dim]
+  const MixedPlanes& planes() const { return planes_; }
+  const CalibratedTrellis* trellis() const { return trellis_ ? &*trellis_ : nullptr; }
+  // What decoding adds and multiplies by: x^ = c + h + n (y^ in storage order) backward.
+  std::span<const float> shift() const { return shift_; }        // [dim]
+  std::span<const float> backward() const { return backward_; }  // [dim, dim]
 
  private:
   struct Workspace;

@@ -36,6 +36,8 @@ class CalibratedTrellis {
   CalibratedTrellis(std::span<const std::uint8_t> widths, std::span<const std::int32_t> order,
                     std::vector<float> metric, int memory);
 
+  const TrellisCode& code() const { return code_; }
+
   // Symbols [dim] whose values, times `scale`, come near y [dim]: the trellis search minimises the part of
   // (y - scale y^)^T metric (y - scale y^) on the metric's diagonal. Returns the whole.
   float encode(const float* y, float scale, std::uint8_t* symbols, Workspace& workspace) const;
