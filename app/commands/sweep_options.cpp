@@ -56,7 +56,7 @@ void SweepOptions::add_to(CLI::App& command) {
       ->check(CLI::NonNegativeNumber);
   command.add_flag(
       "--exact-metrics", exact_metrics,
-      "Attention metrics in float64 throughout: the same digits in tables, several times slower");
+      "Attention metrics in float64 throughout: three times slower, the fourth digit may differ");
   command.add_option("--metrics", metrics, "Metrics shown in tables; reports hold all")->delimiter(',');
   common.add_selection(command);
   command.add_option("--map", maps,

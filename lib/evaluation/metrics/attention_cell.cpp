@@ -57,7 +57,8 @@ void add_attention_rows(const AttentionReference& reference, const AttentionRefe
     inverse_sums[r] = 1.0 / sum;
     // A divergence is never negative; rounding may make it so where p̂ = p.
     const double log_sum_exp = max_score + std::log(sum);
-    const double divergence = std::max(0.0, log_sum_exp - row.log_sum_exp - scale * pairs.expected_error);
+    const double difference = log_sum_exp - row.log_sum_exp - scale * pairs.expected_error;
+    const double divergence = difference < 0.0 ? 0.0 : difference;  // a NaN stays one
     sums.add_row(pairs, divergence, row.top, overlap, row.visible, reference.tensors().keys.rows);
   }
 }

@@ -45,9 +45,9 @@ void check_seen(const char* what, const SeenTensor& seen, HostView<const float> 
 
 void CellSums::add_row(const RowSums& row, double row_divergence, const TopKeys& exact,
                        const TopOverlap& found, std::int64_t visible, std::int64_t num_keys) {
-  pairs.error += row.error;
-  pairs.squared_error += row.squared_error;
-  pairs.error_truth += row.error_truth;
+  error += row.error;
+  squared_error += row.squared_error;
+  error_truth += row.error_truth;
   divergence += row_divergence;
   const std::size_t bin = position_bin(visible, num_keys);
   bin_divergence[bin] += row_divergence;
@@ -77,18 +77,18 @@ std::vector<double> cell_metrics(const AttentionReference& reference, const Seen
   if (reference.num_rows() == 0) return metrics;
 
   const AttentionReference::PairStatistics& truth = reference.pairs();
-  const double rmse = std::sqrt(sums.pairs.squared_error / truth.count);
-  set(Metric::ip_bias, sums.pairs.error / truth.count);
+  const double rmse = std::sqrt(sums.squared_error / truth.count);
+  set(Metric::ip_bias, sums.error / truth.count);
   set(Metric::ip_rmse, rmse);
   set(Metric::score_rmse, reference.tensors().softmax_scale * rmse);
   const double rounding = constant_deviation * truth.mean;
   if (truth.spread > truth.count * rounding * rounding) {
-    set(Metric::ip_slope, 1.0 + sums.pairs.error_truth / truth.spread);
-    const double error_spread = sums.pairs.squared_error - sums.pairs.error * sums.pairs.error / truth.count;
-    const double estimate_spread = truth.spread + 2.0 * sums.pairs.error_truth + error_spread;
+    set(Metric::ip_slope, 1.0 + sums.error_truth / truth.spread);
+    const double error_spread = sums.squared_error - sums.error * sums.error / truth.count;
+    const double estimate_spread = truth.spread + 2.0 * sums.error_truth + error_spread;
     if (estimate_spread > cancelled_spread * (truth.spread + error_spread)) {
       set(Metric::ip_correlation,
-          (truth.spread + sums.pairs.error_truth) / std::sqrt(truth.spread * estimate_spread));
+          (truth.spread + sums.error_truth) / std::sqrt(truth.spread * estimate_spread));
     }
   }
 

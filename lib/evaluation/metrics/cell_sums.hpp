@@ -19,7 +19,9 @@ struct RowSums {
 
 // Totals over the rows of a cell.
 struct CellSums {
-  RowSums pairs;
+  double error = 0.0;  // as in RowSums, over all rows
+  double squared_error = 0.0;
+  double error_truth = 0.0;
   double divergence = 0.0;  // Σ KL, nats
   std::array<double, num_position_bins> bin_divergence{};
   std::array<double, num_position_bins> bin_rows{};

@@ -132,7 +132,8 @@ double change_widely(const ExactRow& exact, double expected_error, const float* 
   for (std::int64_t j = 0; j < exact.visible; ++j)
     errors[j] = static_cast<float>(powers[j] / sum - static_cast<double>(exact.probabilities[j]));
   std::fill(errors + exact.visible, errors + round_up(exact.visible, float_lane_count), 0.0F);
-  return std::max(0.0, shift + std::log(sum) - exact.log_sum_exp - exact.scale * expected_error);
+  const double divergence = shift + std::log(sum) - exact.log_sum_exp - exact.scale * expected_error;
+  return divergence < 0.0 ? 0.0 : divergence;  // a NaN stays one
 }
 
 }  // namespace

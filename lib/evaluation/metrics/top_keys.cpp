@@ -122,6 +122,7 @@ TopOverlap top_overlap(const Score* scores, std::int64_t count, const TopKeys& t
   for (std::int32_t i = 0; i < top.count; ++i) {
     const std::int64_t key = top.index[at(i)];
     const Score score = scores[key];
+    if (std::isnan(score)) continue;
     // Equal scores are ordered by index: before the key, what reaches its score is above it.
     const Score reaching = std::nextafter(score, -infinity);
     const std::int64_t own = key / lanes_of<Score> * lanes_of<Score>;

@@ -45,6 +45,7 @@ void HeadEvaluation::evaluate(const MethodPair& methods, const std::shared_ptr<c
     const auto keys = reconstruct(methods.keys, tensors.keys, rope, shared_keys_[setting]);
     tensor = "value";
     const auto values = reconstruct(methods.values, tensors.values, nullptr, shared_values_[setting]);
+    tensor = "key and value";
     cell.metrics = metrics(seen_tensor(*keys, tensors.keys.cols), seen_tensor(*values, tensors.values.cols));
     cell.side = keys->side;
     for (const auto& [name, bits] : values->side) add_bits(cell.side, name, bits);

@@ -84,7 +84,8 @@ StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
     try {
       return stored_size(base->layout(), method.model_floats(), base->tokens_per_code());
     } catch (const Error& error) {
-      throw Error(fmt::format("quantizer '{}' at dim {}: {}", method.quantizer_text(), base->dim(), error.what()));
+      throw Error(
+          fmt::format("quantizer '{}' at dim {}: {}", method.quantizer_text(), base->dim(), error.what()));
     }
   }
   // Where layouts differ by head, as with widths of their own, the first one's counts here and the others' difference as side data.
@@ -211,11 +212,12 @@ bool has_edge_layers(const Setting& setting) {
 
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context) {
   const std::optional<int> gpu = context.space == Space::cuda ? std::optional(context.gpu) : std::nullopt;
-  return {TensorMethod(parse_tensor_spec(setting.keys, setting.bits, setting.sinks),
-                       {seed, context.head_dim, context.transforms, TensorRole::keys, context.num_layers, gpu}),
-          TensorMethod(parse_tensor_spec(setting.values, setting.bits, setting.sinks),
-                       {seed + value_seed_offset, context.value_dim, context.transforms, TensorRole::values,
-                        context.num_layers, gpu})};
+  return {
+      TensorMethod(parse_tensor_spec(setting.keys, setting.bits, setting.sinks),
+                   {seed, context.head_dim, context.transforms, TensorRole::keys, context.num_layers, gpu}),
+      TensorMethod(parse_tensor_spec(setting.values, setting.bits, setting.sinks),
+                   {seed + value_seed_offset, context.value_dim, context.transforms, TensorRole::values,
+                    context.num_layers, gpu})};
 }
 
 bool differ_in_rotation_alone(const Setting& a, const Setting& b) {

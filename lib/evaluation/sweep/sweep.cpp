@@ -82,6 +82,9 @@ std::string identity(const SweepRequest& request, const SweepExecution& executio
   return header.dump();
 }
 
+// Of a query and a key: an upper bound on what a reference keeps while it is made (float64 and rounded products and probabilities).
+constexpr std::int64_t bytes_per_exact_pair = 26;
+
 class Sweep {
  public:
   Sweep(const SweepRequest& request, const std::vector<Dump>& dumps, const SweepExecution& execution)
@@ -258,10 +261,13 @@ class Sweep {
     return tasks;
   }
 
-  // As many heads at once as there are threads, so that all have work while a head is being prepared.
+  // Several heads at once, so that all threads have work while a head is being prepared; no more than what can share the memory for
+  // exact rows, since a head whose rows are not kept computes them again for every cell.
   void run_heads() {
     std::vector<HeadTask> tasks = unfinished_heads();
-    const auto at_once = static_cast<std::size_t>(std::max(1, execution_.threads));
+    const auto threads = static_cast<std::size_t>(std::max(1, execution_.threads));
+    const std::size_t at_once = std::clamp<std::size_t>(
+        heads_that_fit(), 1, std::max<std::size_t>(1, std::min(threads, tasks.size())));
     const HeadOptions options = {
         .min_context = request_.min_context,
         .exact_metrics = request_.exact_metrics,
@@ -281,7 +287,10 @@ class Sweep {
         const auto& [task, cell] = cells[static_cast<std::size_t>(i)];
         run_cell(*task, *cell);
       });
-      for (HeadTask& task : group) task.evaluation.reset();
+      for (HeadTask& task : group) {
+        task.evaluation.reset();
+        task.cells = {};
+      }
     }
   }
 
@@ -290,8 +299,20 @@ class Sweep {
     task.evaluation->evaluate(method_of(cell), plan_of(task).rope, cell);
     const std::scoped_lock lock(mutex_);
     if (journal_) journal_->append(cell);
-    finished_.emplace(key_of(cell), cell);
+    finished_.emplace(key_of(cell), std::move(cell));
     progress_->advance();
+  }
+
+  // Heads whose exact rows together stay within the memory for them.
+  std::size_t heads_that_fit() const {
+    std::int64_t largest = 1;
+    for (const DumpPlan& plan : plans_) {
+      const DumpInfo& info = plan.dump->info();
+      const std::int64_t rows = info.num_queries * (info.num_query_heads / info.num_kv_heads);
+      const std::int64_t pairs = rows * info.num_tokens / (info.causal ? 2 : 1);
+      largest = std::max(largest, pairs * bytes_per_exact_pair);
+    }
+    return static_cast<std::size_t>(default_reference_bytes / largest);
   }
 
   const DumpPlan& plan_of(const HeadTask& task) const {

@@ -242,10 +242,10 @@ constexpr double small_head_tolerance = 2e-3;
 // Rows in which two scores lie closer than the rounding of an error.
 constexpr double close_scores = 2.0;
 
-std::vector<double> rounded_metrics(const RandomHead& head,
-                                    std::int64_t max_bytes = default_reference_bytes) {
+std::vector<double> rounded_metrics(const RandomHead& head, std::int64_t max_bytes = default_reference_bytes,
+                                    std::int64_t exact_bytes = default_reference_bytes) {
   RoundedWorkspace workspace;
-  const AttentionReference exact(head.tensors);
+  const AttentionReference exact(head.tensors, exact_bytes);
   return evaluate_cell(RoundedReference(exact, max_bytes), SeenTensor{head.key_estimate(), {}, {}},
                        SeenTensor{head.value_estimate(), {}, {}}, workspace);
 }
@@ -287,7 +287,7 @@ TEST_P(RoundedAttention, AgreesWithFloat64) {
       evaluate_cell(AttentionReference(head.tensors), head.key_estimate(), head.value_estimate(), workspace);
   const std::vector<double> kept = rounded_metrics(head);
   expect_agreement(kept, expected, c.tolerance, c.shape.queries * c.shape.query_heads);
-  const std::vector<double> computed_again = rounded_metrics(head, 0);
+  const std::vector<double> computed_again = rounded_metrics(head, 0, 0);
   for (std::size_t m = 0; m < kept.size(); ++m) {
     EXPECT_TRUE(kept[m] == computed_again[m] || (std::isnan(kept[m]) && std::isnan(computed_again[m])))
         << metric_registry()[m].tag;
