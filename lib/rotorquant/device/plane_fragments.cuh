@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "rotorquant/device/register_planes.cuh"
+#include "rotorquant/device/nibbles.cuh"
 
 namespace rotorquant::device {
 

@@ -1,7 +1,7 @@
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/device/launch.cuh"
 #include "rotorquant/device/plane_scores.cuh"
-#include "rotorquant/device/register_codec.cuh"
+#include "rotorquant/device/warp_tile.cuh"
 
 namespace rotorquant::device {
 namespace {
@@ -151,8 +151,19 @@ void launch(cudaStream_t stream, const HalfCentroids& centroids, const float* qu
 
 }  // namespace
 
+bool is_symmetric(const Codebook& codebook) {
+  const auto mirrored = [](const std::vector<float>& values) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i] != -values[values.size() - 1 - i]) return false;
+    }
+    return true;
+  };
+  return mirrored(codebook.boundaries) && mirrored(codebook.centroids);
+}
+
 bool has_plane_scores(const ScalarCodec& codec) {
-  return SymmetricCodebook::of(codec.codebook()) && codec.norm_type() == NormType::fp16 &&
+  const int bits = codec.codebook().bits();
+  return bits >= 2 && bits <= 4 && is_symmetric(codec.codebook()) && codec.norm_type() == NormType::fp16 &&
          codec.scale_rule() != ScaleRule::none && codec.rotation().output_dim() == codec.dim() &&
          (codec.dim() == 64 || codec.dim() == 128);
 }

@@ -6,6 +6,9 @@
 
 namespace rotorquant::device {
 
+// Boundaries and centroids of both signs alike, bit for bit.
+bool is_symmetric(const Codebook& codebook);
+
 // Scalar codes of 2 to 4 bits and 64 or 128 coordinates, a codebook symmetric about 0, norms in fp16.
 bool has_plane_scores(const ScalarCodec& codec);
 

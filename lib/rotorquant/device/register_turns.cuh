@@ -2,12 +2,12 @@
 // Rotations of one vector that a thread holds in registers, coordinate by coordinate, fully unrolled: every
 // index is a compile-time constant and every coefficient an operand from the constant bank (kernel parameters).
 //
-// A Turn has: dim; Parameters; forward(x, p, sink): calls sink(c, z_c) for c = dim - 1 .. 0 with z = -scale R x, where
-// a zero vector gives no -0.0 (the sign bit then says "y > 0" exactly); x(c) is coordinate c, a number that costs a
-// conversion. backward(fill, p, sink): fill(w, x) sets x[32 w ..] of a float[dim]; calls sink(chunk, x) for chunk = 0, 1,
-// .. once x[8 chunk .. 8 chunk + 7] are those of scale R^T x; forward_scale, backward_scale: these scales;
-// forward_parameters(program), backward_parameters(program): what the host must pass, nothing if the program is not of
-// this form; encode_blocks, decode_blocks: blocks of four warps a multiprocessor holds, set by the registers a vector takes.
+// A Turn has: dim; Parameters; parameters(program): what the host must pass, nothing if the program is not of this form;
+// backward(fill, p, sink): fill(w, x) sets x[32 w ..] of a float[dim]; calls sink(chunk, x) for chunk = 0, 1, .. once x[8 chunk .. 8
+// chunk + 7] are those of backward_scale R^T x; decode_blocks: blocks of four warps a multiprocessor holds, set by the registers
+// a vector takes. Rotors also have encode_blocks and forward(x, p, sink): calls sink(c, z_c) for c = dim - 1 .. 0 with z = -R x,
+// where a zero vector gives no -0.0 (the sign bit then says "y > 0" exactly); x(c) is coordinate c, a number that costs a
+// conversion.
 #include <array>
 #include <cmath>
 #include <optional>
@@ -17,18 +17,15 @@
 
 namespace rotorquant::device {
 
-// Added where only zeros are added up: far below any coordinate of a vector whose norm can be stored.
-inline constexpr float positive_trifle = 1e-37F;
-
-// Blocks of K consecutive coordinates (givens 2, rotor 3, quaternion 4), and a left-over pair for rotors.
-template <int D, int K>
-struct BlockTurn {
+// Rotors on blocks of K = 3 consecutive coordinates, a left-over pair, and a left-over one, which stays.
+template <int D>
+struct RotorTurn {
   static constexpr int dim = D;
+  static constexpr int K = 3;
   static constexpr int blocks = D / K;
-  static constexpr int left = K == 3 && D % 3 == 2 ? 2 : 0;
-  static constexpr int encode_blocks = K == 3 ? 4 : 3;
+  static constexpr int left = D % 3 == 2 ? 2 : 0;
+  static constexpr int encode_blocks = 4;
   static constexpr int decode_blocks = 5;
-  static constexpr float forward_scale = 1.0F;
   static constexpr float backward_scale = 1.0F;
 
   struct Parameters {
@@ -98,7 +95,7 @@ struct BlockTurn {
     }
   }
 
-  static std::optional<Parameters> forward_parameters(const RotationProgram& program) {
+  static std::optional<Parameters> parameters(const RotationProgram& program) {
     if (program.kind != RotationProgram::Kind::steps || program.input_dim != D || program.output_dim != D ||
         program.steps.size() != static_cast<std::size_t>(blocks + left / 2)) {
       return std::nullopt;
@@ -119,16 +116,12 @@ struct BlockTurn {
     }
     return p;
   }
-  static std::optional<Parameters> backward_parameters(const RotationProgram& program) {
-    return forward_parameters(program);
-  }
 };
 
-// The flat cascade (rotations/cascade.hpp). A layer is H (s x) on each triple, H the half-turn
-// (H x)_i = 2/3 (x_0 + x_1 + x_2) - x_i. Times 3/2 it takes six fused operations: S = sum s_j x_j, then
-// S - 1.5 s_i x_i; the factor (3/2)^layers is taken back by the caller. The transpose is s (H y) layer by layer from
-// the last: each sign is left to the layer that comes next, so that it has the same form, and the signs of the first
-// layer are multiplied in at the end.
+// The transpose of the flat cascade (rotations/cascade.hpp). A layer of the cascade is H (s x) on each triple, H the half-turn
+// (H x)_i = 2/3 (x_0 + x_1 + x_2) - x_i. The transpose is s (H y) layer by layer from the last: each sign is left to the layer that
+// comes next, which then is H (s x) again, and the signs of the first layer are multiplied in at the end. Times 3/2 a layer takes six
+// fused operations: S = sum s_j x_j, then S - 1.5 s_i x_i; the factor (3/2)^layers is taken back by the caller.
 template <int D>
 struct CascadeTurn {
   static constexpr int dim = D;
@@ -146,9 +139,7 @@ struct CascadeTurn {
     for (int l = 0; l < layers; ++l) scale *= 1.5F;
     return scale;
   }
-  static constexpr int encode_blocks = D > 64 ? 3 : 4;
-  static constexpr int decode_blocks = encode_blocks;
-  static constexpr float forward_scale = power();
+  static constexpr int decode_blocks = D > 64 ? 3 : 4;
   static constexpr float backward_scale = power();
 
   // Coordinates in the order that each layer meets them; the shuffles of cascade_shuffle.hpp at the default number of
@@ -190,57 +181,46 @@ struct CascadeTurn {
   static constexpr int at = orders[static_cast<std::size_t>(l)][static_cast<std::size_t>(place)];
 
   template <int l, int t>
-  static __device__ __forceinline__ void turn_triple(float (&x)[D], const Layer& p, float seed) {
+  static __device__ __forceinline__ void turn_triple(float (&x)[D], const Layer& p) {
     float& a = x[at<l, 3 * t>];
     float& b = x[at<l, 3 * t + 1>];
     float& c = x[at<l, 3 * t + 2>];
-    const float sum = fmaf(p.sign[t][2], c, fmaf(p.sign[t][1], b, fmaf(p.sign[t][0], a, seed)));
+    const float sum = fmaf(p.sign[t][2], c, fmaf(p.sign[t][1], b, p.sign[t][0] * a));
     a = fmaf(-p.raised[t][0], a, sum);
     b = fmaf(-p.raised[t][1], b, sum);
     c = fmaf(-p.raised[t][2], c, sum);
   }
 
   template <int l, int... t>
-  static __device__ __forceinline__ void run_layer(float (&x)[D], const Layer& p, float seed,
+  static __device__ __forceinline__ void run_layer(float (&x)[D], const Layer& p,
                                                    std::integer_sequence<int, t...>) {
-    (turn_triple<l, t>(x, p, seed), ...);
+    (turn_triple<l, t>(x, p), ...);
     if constexpr (left > 0) {
       constexpr int first = at<l, 3 * triples>;
       if constexpr (left == 1) {
-        x[first] = fmaf(p.rest[0], x[first], seed);
+        x[first] *= p.rest[0];
       } else {
         constexpr int second = at<l, 3 * triples + 1>;
         const float a = x[first], b = x[second];
-        x[first] = fmaf(p.rest[1], b, fmaf(p.rest[0], a, seed));
-        x[second] = fmaf(p.rest[3], b, fmaf(p.rest[2], a, seed));
+        x[first] = fmaf(p.rest[1], b, p.rest[0] * a);
+        x[second] = fmaf(p.rest[3], b, p.rest[2] * a);
       }
     }
   }
 
-  template <int place, bool transpose>
+  template <int place>
   static __device__ __forceinline__ void run(float (&x)[D], const Parameters& p) {
     if constexpr (place < layers) {
-      constexpr bool last = !transpose && place == layers - 1;
-      run_layer<transpose ? layers - 1 - place : place>(x, p.layer[place], last ? positive_trifle : 0.0F,
-                                                        std::make_integer_sequence<int, triples>{});
-      run<place + 1, transpose>(x, p);
+      run_layer<layers - 1 - place>(x, p.layer[place], std::make_integer_sequence<int, triples>{});
+      run<place + 1>(x, p);
     }
-  }
-  template <typename Row, typename Sink>
-  static __device__ __forceinline__ void forward(const Row& row, const Parameters& p, const Sink& sink) {
-    float x[D];
-#pragma unroll
-    for (int i = 0; i < D; ++i) x[i] = row(i);
-    run<0, false>(x, p);
-#pragma unroll
-    for (int i = D - 1; i >= 0; --i) sink(i, x[i]);
   }
   template <typename Fill, typename Sink>
   static __device__ __forceinline__ void backward(const Fill& fill, const Parameters& p, const Sink& sink) {
     float x[D];
 #pragma unroll
     for (int w = 0; w < (D + 31) / 32; ++w) fill(w, x);
-    run<0, true>(x, p);
+    run<0>(x, p);
 #pragma unroll
     for (int i = 0; i < D; ++i) x[i] *= p.last_sign[i];
 #pragma unroll
@@ -293,23 +273,7 @@ struct CascadeTurn {
     return description;
   }
 
-  static std::optional<Parameters> forward_parameters(const RotationProgram& program) {
-    const std::optional<Description> description = describe(program);
-    if (!description) return std::nullopt;
-    Parameters p{};
-    for (int l = 0; l < layers; ++l) {
-      const float turn = l == layers - 1 ? -1.0F : 1.0F;
-      for (int t = 0; t < triples; ++t) {
-        for (int j = 0; j < 3; ++j) {
-          p.layer[l].sign[t][j] = turn * description->sign[l][t][j];
-          p.layer[l].raised[t][j] = 1.5F * p.layer[l].sign[t][j];
-        }
-      }
-      for (int i = 0; i < 4; ++i) p.layer[l].rest[i] = 1.5F * turn * description->rest[l][i];
-    }
-    return p;
-  }
-  static std::optional<Parameters> backward_parameters(const RotationProgram& program) {
+  static std::optional<Parameters> parameters(const RotationProgram& program) {
     const std::optional<Description> description = describe(program);
     if (!description) return std::nullopt;
     Parameters p{};
@@ -338,70 +302,6 @@ struct CascadeTurn {
     }
     for (std::size_t i = 0; i < D; ++i) p.last_sign[i] = sign[i];
     return p;
-  }
-};
-
-// Sign flips and H / sqrt(D), D a power of two (rotations/hadamard.hpp).
-template <int D>
-struct HadamardTurn {
-  static_assert((D & (D - 1)) == 0);
-  static constexpr int dim = D;
-  // 1 / sqrt(D) is left to the caller.
-  static constexpr float root() {
-    double guess = 1.0;
-    for (int i = 0; i < 64; ++i) guess = 0.5 * (guess + D / guess);
-    return static_cast<float>(guess);
-  }
-  static constexpr int encode_blocks = D > 64 ? 3 : 4;
-  static constexpr int decode_blocks = encode_blocks;
-  static constexpr float forward_scale = root();
-  static constexpr float backward_scale = root();
-
-  struct Parameters {
-    float sign[D];
-  };
-
-  static __device__ __forceinline__ void butterflies(float (&x)[D]) {
-#pragma unroll
-    for (int stride = 1; stride < D; stride *= 2) {
-#pragma unroll
-      for (int i = 0; i < D / 2; ++i) {
-        const int low = (i & ~(stride - 1)) * 2 + (i & (stride - 1));
-        const float a = x[low], b = x[low + stride];
-        x[low] = a + b;
-        x[low + stride] = a - b;
-      }
-    }
-  }
-  template <typename Row, typename Sink>
-  static __device__ __forceinline__ void forward(const Row& row, const Parameters& p, const Sink& sink) {
-    float x[D];
-#pragma unroll
-    for (int i = 0; i < D; ++i) x[i] = fmaf(-p.sign[i], row(i), positive_trifle);
-    butterflies(x);
-#pragma unroll
-    for (int i = D - 1; i >= 0; --i) sink(i, x[i]);
-  }
-  template <typename Fill, typename Sink>
-  static __device__ __forceinline__ void backward(const Fill& fill, const Parameters& p, const Sink& sink) {
-    float x[D];
-#pragma unroll
-    for (int w = 0; w < (D + 31) / 32; ++w) fill(w, x);
-    butterflies(x);
-#pragma unroll
-    for (int i = 0; i < D; ++i) x[i] *= p.sign[i];
-#pragma unroll
-    for (int chunk = 0; chunk < D / 8; ++chunk) sink(chunk, x);
-  }
-
-  static std::optional<Parameters> forward_parameters(const RotationProgram& program) {
-    if (program.kind != RotationProgram::Kind::hadamard || program.input_dim != D) return std::nullopt;
-    Parameters p{};
-    for (std::size_t i = 0; i < D; ++i) p.sign[i] = program.numbers[i];
-    return p;
-  }
-  static std::optional<Parameters> backward_parameters(const RotationProgram& program) {
-    return forward_parameters(program);
   }
 };
 

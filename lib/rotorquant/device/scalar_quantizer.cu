@@ -4,16 +4,6 @@
 #include "rotorquant/device/trellis_quantizer.cuh"
 
 namespace rotorquant::device {
-namespace {
-
-std::unique_ptr<RegisterCodec> make_register_codec(const ScalarCodec& codec) {
-  if (auto made = make_block_register_codec(codec)) return made;
-  if (auto made = make_cascade_register_codec(codec)) return made;
-  return make_hadamard_register_codec(codec);
-}
-
-}  // namespace
-
 ScalarQuantizer::ScalarQuantizer(std::shared_ptr<const Quantizer> owner, const ScalarCodec& codec, int gpu)
     : owner_(std::move(owner)),
       codec_(codec),
@@ -22,7 +12,8 @@ ScalarQuantizer::ScalarQuantizer(std::shared_ptr<const Quantizer> owner, const S
       query_rotation_(codec.rotation().program()),
       centroids_(codec.codebook().centroids),
       boundaries_(codec.codebook().boundaries),
-      fast_(make_register_codec(codec)) {
+      rotors_(make_rotor_encoder(codec)),
+      fast_(TensorCodec::of(codec)) {
   if (has_plane_scores(codec)) half_centroids_ = half_centroids(codec.codebook());
 }
 
@@ -35,7 +26,9 @@ void ScalarQuantizer::encode(DeviceStream stream, const ConstDeviceTensor& x,
                              Codes<Space::cuda> codes) const {
   check_shape("encode: rows", x.rows, x.cols, codes.count, dim());
   const CurrentDevice current(gpu_);
-  if (fast_ && x.type != ElementType::float32) {
+  if (rotors_ && x.type != ElementType::float32) {
+    rotors_->encode(stream, x.data, x.type, x.rows, codes.arrays[0], codes.arrays[1], refusals_.data());
+  } else if (fast_ && fast_->encodes(x.type)) {
     fast_->encode(stream, x.data, x.type, x.rows, codes.arrays[0], codes.arrays[1], refusals_.data());
   } else {
     encode_rows(stream, view(), x, codes.arrays[0], codes.arrays[1], refusals_.data());
@@ -46,7 +39,7 @@ void ScalarQuantizer::decode(DeviceStream stream, ConstCodes<Space::cuda> codes,
                              const DeviceTensor& x) const {
   check_shape("decode: rows", x.rows, x.cols, codes.count, dim());
   const CurrentDevice current(gpu_);
-  if (fast_ && x.type != ElementType::float32) {
+  if (fast_ && fast_->decodes(x.type)) {
     fast_->decode(stream, codes.arrays[0], codes.arrays[1], x.rows, x.data, x.type);
   } else {
     decode_rows(stream, view(), codes.arrays[0], codes.arrays[1], x);

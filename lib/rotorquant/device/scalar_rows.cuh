@@ -1,6 +1,6 @@
 #pragma once
 // Scalar codecs of any rotation, dim, width, norm type and scale rule: one thread a vector, one warp a block, a
-// tile of 32 rows of float32 in shared memory. The general path; register_codec.cuh has the fast one for the
+// tile of 32 rows of float32 in shared memory. The general path; hopper/tensor_codec.cuh has the fast one for the
 // usual cases.
 #include "rotorquant/device/elements.cuh"
 #include "rotorquant/device/refusals.cuh"

@@ -9,7 +9,7 @@
 // bits 2..4, D 64 or 128.
 #include <cstdint>
 
-#include "rotorquant/device/register_planes.cuh"
+#include "rotorquant/device/nibbles.cuh"
 #include "rotorquant/device/trellis_tables.cuh"
 
 namespace rotorquant::device {

@@ -5,10 +5,10 @@
 namespace rotorquant::device {
 
 std::unique_ptr<TrellisRegisterDecoder> make_block_trellis_decoder(const TrellisCodec& codec) {
-  if (auto made = TurnTrellisDecoder<BlockTurn<64, 3>, 2>::of(codec)) return made;
-  if (auto made = TurnTrellisDecoder<BlockTurn<64, 3>, 3>::of(codec)) return made;
-  if (auto made = TurnTrellisDecoder<BlockTurn<128, 3>, 2>::of(codec)) return made;
-  return TurnTrellisDecoder<BlockTurn<128, 3>, 3>::of(codec);
+  if (auto made = TurnTrellisDecoder<RotorTurn<64>, 2>::of(codec)) return made;
+  if (auto made = TurnTrellisDecoder<RotorTurn<64>, 3>::of(codec)) return made;
+  if (auto made = TurnTrellisDecoder<RotorTurn<128>, 2>::of(codec)) return made;
+  return TurnTrellisDecoder<RotorTurn<128>, 3>::of(codec);
 }
 
 template <int bits>

@@ -1,5 +1,5 @@
 #pragma once
-// The fast decoder of trellis codes: a thread holds a whole vector in registers, as in register_codec.cuh, and looks up two
+// The fast decoder of trellis codes: a thread holds a whole vector in registers, as in rotor_encoder.cu, and looks up two
 // neighbouring coordinates at a time.
 //
 // Coordinates t and t + 1, t even, are decided by seven bits of plane 0 (the registers of the two overlap in all but one) and
@@ -11,8 +11,11 @@
 #include <memory>
 #include <optional>
 
-#include "rotorquant/device/register_codec.cuh"
+#include "rotorquant/device/launch.cuh"
+#include "rotorquant/device/register_rows.cuh"
+#include "rotorquant/device/register_turns.cuh"
 #include "rotorquant/device/trellis_fragments.cuh"
+#include "rotorquant/device/warp_tile.cuh"
 #include "rotorquant/quantizers/trellis_codec.hpp"
 
 namespace rotorquant::device {
@@ -186,7 +189,7 @@ class TurnTrellisDecoder final : public TrellisRegisterDecoder {
   static std::unique_ptr<TrellisRegisterDecoder> of(const TrellisCodec& codec) {
     const TrellisValueFormat& format = codec.format();
     if (format.bits() != bits || format.code().memory() != 5 || format.dim() != Turn::dim) return nullptr;
-    auto backward = Turn::backward_parameters(codec.rotation().program());
+    auto backward = Turn::parameters(codec.rotation().program());
     if (!backward) return nullptr;
     return std::unique_ptr<TrellisRegisterDecoder>(
         new TurnTrellisDecoder(*backward, make_pair_tables<bits>(format)));

@@ -1,0 +1,233 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+
+#include "rotorquant/core/half.hpp"
+#include "rotorquant/device/hopper/tensor_codec.cuh"
+#include "rotorquant/device/hopper/tensor_decode.cuh"
+#include "rotorquant/device/hopper/tensor_encode.cuh"
+#include "rotorquant/device/plane_scores.cuh"
+
+namespace rotorquant::device {
+namespace {
+
+// Shapes of each kind's kernels, the fastest of those tried on an H100.
+struct Kind64 {
+  using Encode = TensorShape<64, 1, 4>;
+  using Decode = Encode;
+};
+struct Kind96 {
+  using Encode = TensorShape<96, 1, 3>;
+  using Decode = Encode;
+};
+struct Kind128 {
+  using Encode = TensorShape<64, 2, 3>;
+  using Decode = TensorShape<128, 1, 2>;
+};
+struct Kind192 {
+  using Encode = TensorShape<64, 3, 2>;
+  using Decode = Encode;
+};
+struct Kind256 {
+  using Encode = TensorShape<64, 4, 2, 2>;
+  using Decode = Encode;
+};
+struct LocalKind256 {
+  using Encode = TensorShape<64, 4, 2, 1, true>;
+  using Decode = Encode;
+};
+
+// R, [dim, dim] row-major, by the rotation's own arithmetic.
+std::vector<float> matrix_of(const Rotation& rotation) {
+  const std::int64_t dim = rotation.input_dim();
+  const auto size = static_cast<std::size_t>(dim * dim);
+  std::vector<float> unit(size, 0.0F), columns(size), matrix(size);
+  for (std::int64_t i = 0; i < dim; ++i) unit[static_cast<std::size_t>(i * (dim + 1))] = 1.0F;
+  rotation.apply({unit.data(), dim, dim}, {columns.data(), dim, dim});
+  for (std::int64_t i = 0; i < dim; ++i) {
+    for (std::int64_t j = 0; j < dim; ++j) {
+      matrix[static_cast<std::size_t>(i * dim + j)] = columns[static_cast<std::size_t>(j * dim + i)];
+    }
+  }
+  return matrix;
+}
+
+// Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding. Nothing if the
+// pieces' products leave out an entry that is not 0.
+template <typename Shape, typename Entry>
+std::optional<std::vector<std::uint8_t>> operand_of(bool encode, const Entry& entry) {
+  std::vector<std::uint8_t> image(Shape::pieces * Shape::piece_bytes, 0);
+  std::vector<bool> covered(Shape::dim * Shape::dim, false);
+  const auto put = [&](std::size_t at, float value) {
+    const std::uint16_t half = float_to_half(value);
+    std::memcpy(&image[at], &half, sizeof half);
+    return half_to_float(half);
+  };
+  for (int piece = 0; piece < Shape::pieces; ++piece) {
+    for (int i = 0; i < Shape::piece_steps * wgmma_depth; ++i) {
+      const int step = Shape::step_of(piece, i / wgmma_depth), k = i % wgmma_depth;
+      const int inner = encode ? Shape::encode_inner(step, k) : Shape::decode_inner(step, k);
+      for (int n = 0; n < Shape::columns; ++n) {
+        const int result = encode ? Shape::encode_column(piece, n) : Shape::decode_column(piece, n);
+        const float value = entry(result, inner) * tensor_scale;
+        const int at = piece * Shape::piece_bytes +
+                       i / operand_block_depth * operand_block_bytes(Shape::columns) +
+                       operand_offset(n, i % operand_block_depth);
+        const float first = put(static_cast<std::size_t>(at), value);
+        put(static_cast<std::size_t>(at + Shape::term_bytes), value - first);
+        covered[static_cast<std::size_t>(result * Shape::dim + inner)] = true;
+      }
+    }
+  }
+  for (int result = 0; result < Shape::dim; ++result) {
+    for (int inner = 0; inner < Shape::dim; ++inner) {
+      if (entry(result, inner) != 0.0F && !covered[static_cast<std::size_t>(result * Shape::dim + inner)]) {
+        return std::nullopt;
+      }
+    }
+  }
+  return image;
+}
+
+template <typename Kind>
+bool make_operands(std::span<const float> matrix, int dim, Buffer<std::uint8_t>& encode,
+                   Buffer<std::uint8_t>& decode) {
+  if (dim > Kind::Encode::dim) return false;
+  const auto entry = [&](int row, int column) {
+    return row < dim && column < dim ? matrix[static_cast<std::size_t>(row * dim + column)] : 0.0F;
+  };
+  const auto forward = operand_of<typename Kind::Encode>(true, entry);
+  const auto backward =
+      operand_of<typename Kind::Decode>(false, [&](int result, int inner) { return entry(inner, result); });
+  if (!forward || !backward) return false;
+  encode = Buffer<std::uint8_t>(*forward);
+  decode = Buffer<std::uint8_t>(*backward);
+  return true;
+}
+
+bool is_this_architecture() {
+  int gpu = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&gpu), "choice of a GPU");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu), "look-up of the GPU");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu), "look-up of the GPU");
+  return major == 9 && minor == 0;
+}
+
+}  // namespace
+
+std::optional<SearchTable> SearchTable::of(const Codebook& codebook) {
+  constexpr double steps = 0x1p23;  // of s, in float32 between 1 and 2
+  constexpr std::uint32_t one =
+      0x3F800000;  // the bits of 1 as float32; those of 1 + s are this much more than s in steps
+  // Kernels round 4 bins s to an integer before they drop its last two bits: bin i is what lies this much lower.
+  constexpr double lower = 0.5 / (4 * bins);
+  constexpr double unsure = 1e-6;  // how far rounding may move s
+  if (codebook.bits() > most_tensor_bits) return std::nullopt;
+  const auto place_of = [](float value) {
+    return 0.5 + static_cast<double>(value) * static_cast<double>(scale);
+  };
+  SearchTable table{};
+  for (int bin = 0; bin < bins; ++bin) {
+    const double begin = static_cast<double>(bin) / bins - lower - unsure;
+    const double end = static_cast<double>(bin + 1) / bins - lower + unsure;
+    std::uint32_t below = 0, inside = 0;
+    double boundary = 0.0;
+    for (const float value : codebook.boundaries) {
+      const double place = place_of(value);
+      if (place < begin) {
+        ++below;
+      } else if (place < end) {
+        ++inside;
+        boundary = place;
+      }
+    }
+    if (inside > 1) return std::nullopt;
+    std::uint32_t& entry = table.entry[bin];
+    entry = (below << 28) - one;
+    // Above the boundary a carry makes it the next index.
+    if (inside == 1) entry += (1U << 28) - 1U - static_cast<std::uint32_t>(std::llround(boundary * steps));
+  }
+  return table;
+}
+
+std::unique_ptr<TensorCodec> TensorCodec::of(const ScalarCodec& codec) {
+  const int dim = static_cast<int>(codec.dim());
+  if (!is_this_architecture() || codec.rotation().output_dim() != codec.dim() || dim % 8 != 0 || dim > 256 ||
+      codec.codebook().bits() > most_tensor_bits || codec.norm_type() != NormType::fp16 ||
+      codec.scale_rule() == ScaleRule::none || !is_symmetric(codec.codebook())) {
+    return nullptr;
+  }
+  auto made = std::unique_ptr<TensorCodec>(new TensorCodec);
+  made->dim_ = dim;
+  made->bits_ = codec.codebook().bits();
+  if (codec.scale_rule() == ScaleRule::norm) made->table_ = SearchTable::of(codec.codebook());
+  made->centroids_ = half_centroids(codec.codebook());
+  int gpu = 0;
+  check(cudaGetDevice(&gpu), "choice of a GPU");
+  check(cudaDeviceGetAttribute(&made->processors_, cudaDevAttrMultiProcessorCount, gpu),
+        "look-up of the GPU");
+  const std::vector<float> matrix = matrix_of(codec.rotation());
+  for (const Kind kind : {Kind::d64, Kind::d96, Kind::d128, Kind::d192, Kind::d256_local, Kind::d256}) {
+    made->kind_ = kind;
+    bool fits = false;
+    dispatch(kind, [&]<typename Of>() {
+      fits = make_operands<Of>(matrix, dim, made->encode_matrix_, made->decode_matrix_);
+    });
+    if (fits) return made;
+  }
+  return nullptr;
+}
+
+template <typename Body>
+void TensorCodec::dispatch(Kind kind, const Body& body) {
+  switch (kind) {
+    case Kind::d64:
+      return body.template operator()<Kind64>();
+    case Kind::d96:
+      return body.template operator()<Kind96>();
+    case Kind::d128:
+      return body.template operator()<Kind128>();
+    case Kind::d192:
+      return body.template operator()<Kind192>();
+    case Kind::d256_local:
+      return body.template operator()<LocalKind256>();
+    case Kind::d256:
+      return body.template operator()<Kind256>();
+  }
+}
+
+void TensorCodec::encode(cudaStream_t stream, const void* x, ElementType type, std::int64_t n,
+                         std::uint8_t* codes, std::uint8_t* norms, unsigned long long* refusals) const {
+  if (n == 0) return;
+  const TensorEncode arguments{encode_matrix_.data(),
+                               *table_,
+                               dim_,
+                               bits_,
+                               static_cast<const uint4*>(x),
+                               n,
+                               codes,
+                               reinterpret_cast<__half*>(norms),
+                               refusals};
+  dispatch(kind_, [&]<typename Of>() {
+    launch_tensor_encode<typename Of::Encode>(stream, processors_, arguments, type);
+  });
+}
+
+void TensorCodec::decode(cudaStream_t stream, const std::uint8_t* codes, const std::uint8_t* norms,
+                         std::int64_t n, void* x, ElementType type) const {
+  if (n == 0) return;
+  const TensorDecode arguments{decode_matrix_.data(),
+                               centroids_,
+                               dim_,
+                               bits_,
+                               codes,
+                               reinterpret_cast<const __half*>(norms),
+                               n,
+                               x,
+                               type};
+  dispatch(kind_,
+           [&]<typename Of>() { launch_tensor_decode<typename Of::Decode>(stream, processors_, arguments); });
+}
+
+}  // namespace rotorquant::device
