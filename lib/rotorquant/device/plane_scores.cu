@@ -1,5 +1,7 @@
 #include "rotorquant/core/half.hpp"
+#include "rotorquant/device/integer_queries.cuh"
 #include "rotorquant/device/launch.cuh"
+#include "rotorquant/device/nibbles.cuh"
 #include "rotorquant/device/plane_scores.cuh"
 #include "rotorquant/device/warp_tile.cuh"
 
@@ -47,9 +49,54 @@ struct ScoreStage {
   }
 };
 
+// Key g's quarter of coordinates in lane (g, t) as operands: word t of each plane (D = 64: a half of word t mod 2).
+template <int D, int bits>
+struct IntegerKeys {
+  static constexpr int steps = D / 32;
+  static constexpr int words = D / 32;
+
+  static __device__ constexpr int coordinate_of(int t, int s, int i, int j) {
+    return D == 128 ? 32 * t + 16 * i + 4 * j + s : 32 * (t % 2) + 16 * (t / 2) + 4 * j + 2 * s + i;
+  }
+
+  std::uint32_t word[4];  // nibbles (nibbles.cuh)
+
+  // row: the key's planes, 4-byte aligned in shared memory.
+  __device__ __forceinline__ void load(const std::uint8_t* row, int t) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      word[j] = j < bits ? reinterpret_cast<const std::uint32_t*>(row + j * (D / 8))[t % words] : 0U;
+      if (D == 64 && j < bits) word[j] >>= 16 * (t / 2);
+    }
+    if constexpr (bits == 4) fold_signs<4>(word);
+    exchange_nibbles(word);
+  }
+  __device__ __forceinline__ void multiply(const IntegerCentroids& table, const IntegerQueries<steps>& query,
+                                           int (&high_sums)[4], int (&low_sums)[4]) const {
+#pragma unroll
+    for (int s = 0; s < steps; ++s) {
+      std::uint32_t low[2], high[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const std::uint32_t own = D == 128 ? word[s] >> (16 * i) : word[2 * s + i];
+        const std::uint32_t nibbles = bits == 4 ? own & 0x7777U : own;
+        low[i] = permute_bytes(table.low_bytes[0], table.low_bytes[1], nibbles);
+        high[i] = permute_bytes(table.high_bytes[0], table.high_bytes[1], nibbles);
+        if constexpr (bits == 4) {
+          const std::uint32_t inverted = permute_bytes(0xFF00U, 0U, own >> 3 & 0x1111U);
+          low[i] ^= inverted;
+          high[i] ^= inverted;
+        }
+      }
+      multiply_add<true>(high_sums, query.operand[s], high[0], high[1]);
+      multiply_add<false>(low_sums, query.operand[s], low[0], low[1]);
+    }
+  }
+};
+
 template <int D, int bits>
 __global__ void __launch_bounds__(score_warps* warp_size, 4)
-    score_kernel(const __grid_constant__ HalfCentroids centroids, const float* queries, int count_queries,
+    score_kernel(const __grid_constant__ IntegerCentroids centroids, const float* queries, int count_queries,
                  const std::uint8_t* codes, const __half* norms, std::int64_t n, float* scores) {
   using Stage = ScoreStage<D, bits>;
   extern __shared__ uint4 shared_words[];
@@ -72,26 +119,15 @@ __global__ void __launch_bounds__(score_warps* warp_size, 4)
 #pragma unroll
   for (int i = 0; i < score_stages - 1; ++i) fetch(start + i * stride, i);
 
-  std::uint32_t query[D / 16][4];
-#pragma unroll
-  for (int s = 0; s < D / 16; ++s) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      __half value[2], rest[2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float x =
-            g < count_queries
-                ? centroids.unit * queries[g * D + KeyFragments<D, bits>::key_coordinate(t, s, 2 * half + i)]
-                : 0.0F;
-        value[i] = __float2half_rn(x);
-        rest[i] = __float2half_rn(x - __half2float(value[i]));
-      }
-      const __half2 high = __halves2half2(value[0], value[1]), low = __halves2half2(rest[0], rest[1]);
-      query[s][2 * half] = *reinterpret_cast<const std::uint32_t*>(&high);
-      query[s][2 * half + 1] = *reinterpret_cast<const std::uint32_t*>(&low);
-    }
-  }
+  using Keys = IntegerKeys<D, bits>;
+  IntegerQueries<Keys::steps> query;
+  query.load(g < count_queries ? queries + g * D : nullptr,
+             [&](int s, int i, int k) { return Keys::coordinate_of(t, s, i, k); });
+  const float unit = query.unit * centroids.unit;
+  const float halves = 0.5F * static_cast<float>(query.sum);
+  const auto combine = [&](int high, int low) {
+    return fmaf(65536.0F, static_cast<float>(high), static_cast<float>(low) + halves) * unit;
+  };
 
   int stage = 0;
   for (std::int64_t tile = start; tile < tiles; tile += stride) {
@@ -100,30 +136,27 @@ __global__ void __launch_bounds__(score_warps* warp_size, 4)
     __syncwarp();
     const std::uint8_t* const rows = own + stage * Stage::bytes;
     const auto* const kept = reinterpret_cast<const __half2*>(rows + score_tile * Stage::pitch);
+    // The lane's own keys of the tile: 2 t, 2 t + 1 and every eighth on.
+    const std::int64_t own_key = tile * score_tile + 2 * t;
+    float* const out = scores + g * n + own_key;
+    const int left = static_cast<int>(min(n - own_key, std::int64_t{score_tile}));
+    const bool pairs = (tile + 1) * score_tile <= n && g * n % 2 == 0;
 #pragma unroll 4
     for (int j = 0; j < score_tile / 8; ++j) {
-      KeyFragments<D, bits> keys;
+      Keys keys;
       keys.load(rows + (8 * j + g) * Stage::pitch, t);
-      // Two chains of products: one would wait for itself.
-      float sums[4] = {}, more[4] = {};
-#pragma unroll
-      for (int k = 0; k < D / 32; ++k) {
-        std::uint32_t b[4];
-        keys.steps_of(centroids, k, b);
-        multiply_add(sums, query[2 * k], b[0], b[1]);
-        multiply_add(more, query[2 * k + 1], b[2], b[3]);
-      }
-      const float2 norm = __half22float2(kept[4 * j + t]);
-      const std::int64_t key = tile * score_tile + 8 * j + 2 * t;
+      int high_sums[4] = {}, low_sums[4] = {};
+      keys.multiply(centroids, query, high_sums, low_sums);
       if (g >= count_queries) continue;
-      float* const out = scores + g * n + key;
-      const float first = ((sums[0] + more[0]) + (sums[2] + more[2])) * norm.x;
-      const float second = ((sums[1] + more[1]) + (sums[3] + more[3])) * norm.y;
-      if (key + 1 < n && (g * n) % 2 == 0) {
-        *reinterpret_cast<float2*>(out) = make_float2(first, second);
+      const float2 norm = __half22float2(kept[4 * j + t]);
+      // Both sums of lower weight together stay below 2^31.
+      const float first = combine(high_sums[0], 256 * (high_sums[2] + low_sums[0]) + low_sums[2]) * norm.x;
+      const float second = combine(high_sums[1], 256 * (high_sums[3] + low_sums[1]) + low_sums[3]) * norm.y;
+      if (pairs) {
+        *reinterpret_cast<float2*>(out + 8 * j) = make_float2(first, second);
       } else {
-        if (key < n) out[0] = first;
-        if (key + 1 < n) out[1] = second;
+        if (8 * j < left) out[8 * j] = first;
+        if (8 * j + 1 < left) out[8 * j + 1] = second;
       }
     }
     __syncwarp();
@@ -132,7 +165,7 @@ __global__ void __launch_bounds__(score_warps* warp_size, 4)
 }
 
 template <int D, int bits>
-void launch(cudaStream_t stream, const HalfCentroids& centroids, const float* queries, std::int64_t m,
+void launch(cudaStream_t stream, const IntegerCentroids& centroids, const float* queries, std::int64_t m,
             const std::uint8_t* codes, const std::uint8_t* norms, std::int64_t n, float* scores) {
   constexpr std::size_t bytes =
       static_cast<std::size_t>(score_warps) * score_stages * ScoreStage<D, bits>::bytes;
@@ -195,7 +228,20 @@ HalfCentroids half_centroids(const Codebook& codebook) {
   return table;
 }
 
-void score_planes(cudaStream_t stream, int dim, int bits, const HalfCentroids& centroids,
+IntegerCentroids integer_centroids(const Codebook& codebook) {
+  constexpr float largest = 32767.5F;  // of n + 1/2
+  IntegerCentroids table{{}, {}, codebook.centroids.back() / largest};
+  const std::size_t first = codebook.bits() == 4 ? codebook.centroids.size() / 2 : 0;
+  for (std::size_t i = first; i < codebook.centroids.size(); ++i) {
+    const auto n = static_cast<std::uint32_t>(std::lround(codebook.centroids[i] / table.unit - 0.5F));
+    const std::size_t entry = i - first;
+    table.low_bytes[entry / 4] |= (n & 0xFFU) << (8 * (entry % 4));
+    table.high_bytes[entry / 4] |= (n >> 8 & 0xFFU) << (8 * (entry % 4));
+  }
+  return table;
+}
+
+void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
                   const std::uint8_t* norms, std::int64_t n, float* scores) {
   if (n == 0 || m == 0) return;

@@ -1,5 +1,5 @@
 #pragma once
-// Scores from bit planes by tensor cores: up to eight queries at a time, in fp16 and what that rounding left of them.
+// Scores from bit planes by integer tensor cores: up to eight queries at a time, queries and centroids as 16-bit integers, exact sums.
 #include "rotorquant/device/plane_fragments.cuh"
 #include "rotorquant/device/runtime.cuh"
 #include "rotorquant/quantizers/scalar_codec.hpp"
@@ -16,8 +16,17 @@ bool has_plane_scores(const ScalarCodec& codec);
 // a fifth of that at 2 and 3 bits.
 HalfCentroids half_centroids(const Codebook& codebook);
 
+// Centroids as integers n, (n + 1/2) unit, by byte: n = 256 high + low, low in 0 .. 255; entries 0..3 and 4..7. Up to 3 bits: all; 4 bits: the positive
+// ones of a codebook symmetric about 0; the negative ones have all bits of n inverted.
+struct IntegerCentroids {
+  std::uint32_t low_bytes[2];
+  std::uint32_t high_bytes[2];
+  float unit;
+};
+IntegerCentroids integer_centroids(const Codebook& codebook);
+
 // rotated_queries [m, dim]; codes of n vectors -> scores [m, n].
-void score_planes(cudaStream_t stream, int dim, int bits, const HalfCentroids& centroids,
+void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
                   const std::uint8_t* norms, std::int64_t n, float* scores);
 

@@ -1,5 +1,4 @@
 #include "rotorquant/device/scalar_quantizer.cuh"
-
 #include "rotorquant/device/shapes.cuh"
 #include "rotorquant/device/trellis_quantizer.cuh"
 
@@ -14,7 +13,7 @@ ScalarQuantizer::ScalarQuantizer(std::shared_ptr<const Quantizer> owner, const S
       boundaries_(codec.codebook().boundaries),
       rotors_(make_rotor_encoder(codec)),
       fast_(TensorCodec::of(codec)) {
-  if (has_plane_scores(codec)) half_centroids_ = half_centroids(codec.codebook());
+  if (has_plane_scores(codec)) score_centroids_ = integer_centroids(codec.codebook());
 }
 
 ScalarView ScalarQuantizer::view() const {
@@ -55,8 +54,8 @@ void ScalarQuantizer::score(DeviceStream stream, DeviceWorkspace& workspace, Dev
   auto* const rotated = static_cast<float*>(
       workspace.reserve(queries.rows * rotated_dim * static_cast<std::int64_t>(sizeof(float))));
   query_rotation_.apply(stream, queries.data, queries.rows, rotated);
-  if (half_centroids_) {
-    score_planes(stream, static_cast<int>(dim()), codec_.codebook().bits(), *half_centroids_, rotated,
+  if (score_centroids_) {
+    score_planes(stream, static_cast<int>(dim()), codec_.codebook().bits(), *score_centroids_, rotated,
                  queries.rows, codes.arrays[0], codes.arrays[1], codes.count, scores.data);
   } else {
     score_rows(stream, view(), rotated, queries.rows, codes.arrays[0], codes.arrays[1], codes.count,

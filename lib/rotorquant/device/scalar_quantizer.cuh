@@ -32,9 +32,9 @@ class ScalarQuantizer final : public DeviceQuantizer {
   RowRotation query_rotation_;
   Buffer<float> centroids_, boundaries_;
   RefusalWord refusals_;
-  std::unique_ptr<RotorEncoder> rotors_;         // or nullptr
-  std::unique_ptr<TensorCodec> fast_;            // or nullptr
-  std::optional<HalfCentroids> half_centroids_;  // where tensor cores can score
+  std::unique_ptr<RotorEncoder> rotors_;             // or nullptr
+  std::unique_ptr<TensorCodec> fast_;                // or nullptr
+  std::optional<IntegerCentroids> score_centroids_;  // where tensor cores can score
 };
 
 }  // namespace rotorquant::device

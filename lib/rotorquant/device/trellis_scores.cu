@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "rotorquant/device/integer_queries.cuh"
 #include "rotorquant/device/launch.cuh"
 #include "rotorquant/device/trellis_fragments.cuh"
 #include "rotorquant/device/trellis_scores.cuh"
@@ -15,8 +16,6 @@ constexpr int score_tile = 64;  // keys a warp takes at a time
 constexpr int score_stages = 3;
 constexpr int queries_together = 8;
 constexpr float levels_per_unit = 32.0F;
-// Two bytes of a query: 256 high + low, both in -128 .. 127.
-constexpr float largest_query = 127.0F * 256.0F + 127.0F;
 
 // Levels of coordinates t (low byte) and t + 1.
 template <int bits>
@@ -44,14 +43,6 @@ std::vector<std::uint8_t> byte_pairs(const TrellisValueFormat& format) {
   std::vector<std::uint8_t> bytes(sizeof tables);
   std::memcpy(bytes.data(), &tables, sizeof tables);
   return bytes;
-}
-
-// sums += a b; a: row-major 16x32 int8, b: column-major 32x8 int8, sums: 16x8 int32, each spread over the warp.
-__device__ __forceinline__ void multiply_add(int (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
-                                             std::uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Levels of coordinates 4 i .. 4 i + 3 of run h.
@@ -118,30 +109,10 @@ __global__ void __launch_bounds__(score_threads, 3)
   }
   __syncthreads();
 
-  // Lane (g, t): query g, coordinates of quarter t; high bytes in row g of the operand and low ones in row g + 8.
-  const float* const query = queries + (g < count_queries ? g * D : 0) + D / 4 * t;
-  float largest = 0.0F;
-  for (int c = 0; c < D / 4; ++c) largest = fmaxf(largest, fabsf(query[c]));
-  largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 1));
-  largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 2));
-  const float unit = largest > 0.0F ? largest / largest_query : 1.0F;
-  std::uint32_t operand[D / 32][4];
-#pragma unroll
-  for (int s = 0; s < D / 32; ++s) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      std::uint32_t high = 0, low = 0;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int value = g < count_queries ? __float2int_rn(query[8 * s + 4 * i + j] / unit) : 0;
-        const int upper = (value + 128) >> 8;
-        high |= static_cast<std::uint32_t>(upper & 0xFF) << (8 * j);
-        low |= static_cast<std::uint32_t>((value - 256 * upper) & 0xFF) << (8 * j);
-      }
-      operand[s][2 * i] = high;
-      operand[s][2 * i + 1] = low;
-    }
-  }
+  // Lane (g, t): query g, coordinates of quarter t.
+  IntegerQueries<D / 32> query;
+  query.load(g < count_queries ? queries + g * D : nullptr,
+             [&](int s, int i, int j) { return D / 4 * t + 8 * s + 4 * i + j; });
 
   int stage = 0;
   for (std::int64_t tile = start; tile < tiles; tile += stride) {
@@ -164,7 +135,7 @@ __global__ void __launch_bounds__(score_threads, 3)
 #pragma unroll
         for (int s = 0; s < D / 32; ++s) {
           const int h = D == 64 ? k : s / 2;
-          multiply_add(sums, operand[s], look_up_four(keys, tables, h, s % 2 * 2),
+          multiply_add(sums, query.operand[s], look_up_four(keys, tables, h, s % 2 * 2),
                        look_up_four(keys, tables, h, s % 2 * 2 + 1));
         }
         if (g >= count_queries) continue;
@@ -172,8 +143,8 @@ __global__ void __launch_bounds__(score_threads, 3)
         const float2 scale = *reinterpret_cast<const float2*>(scales + column);
         const std::int64_t key = tile * score_tile + column;
         float* const out = scores + g * n + key;
-        const float left = static_cast<float>(256 * sums[0] + sums[2]) * unit * scale.x;
-        const float right = static_cast<float>(256 * sums[1] + sums[3]) * unit * scale.y;
+        const float left = static_cast<float>(256 * sums[0] + sums[2]) * query.unit * scale.x;
+        const float right = static_cast<float>(256 * sums[1] + sums[3]) * query.unit * scale.y;
         if (key + 1 < n && (g * n) % 2 == 0) {
           *reinterpret_cast<float2*>(out) = make_float2(left, right);
         } else {
