@@ -26,6 +26,7 @@ struct BenchOptions : CommonOptions {
   std::string dims = "128";
   std::string bits = "3";
   std::vector<std::string> sizes{"l2", "dram"};
+  bool latency = false;
   std::vector<std::string> types{"fp16"};
   std::string thread_counts = "1";
   std::vector<std::string> rivals;
@@ -40,14 +41,22 @@ rotorquant::ElementType element_type(const std::string& name) {
   throw UsageError(fmt::format("type '{}'; valid: fp16, bf16, fp32", name));
 }
 
+// 1, 2, 4, ..., 8192 vectors: from one token of one head to a prompt's.
+std::vector<std::string> latency_sizes() {
+  std::vector<std::string> sizes;
+  for (int vectors = 1; vectors <= 8192; vectors *= 2) sizes.push_back(std::to_string(vectors));
+  return sizes;
+}
+
 std::vector<evaluation::BenchShape> shapes_of(const BenchOptions& options) {
+  const std::vector<std::string> sizes = options.latency ? latency_sizes() : options.sizes;
   std::vector<evaluation::BenchShape> shapes;
   for (const std::int64_t dim : evaluation::parse_ranges(options.dims, "dims", 1, most_dims)) {
     for (const std::int64_t bits : evaluation::parse_ranges(options.bits, "bits", 1, 8)) {
       for (const std::string& type : options.types) {
         for (const std::int64_t threads :
              evaluation::parse_ranges(options.thread_counts, "threads", 0, most_threads)) {
-          for (const std::string& size : options.sizes) {
+          for (const std::string& size : sizes) {
             evaluation::BenchShape shape;
             shape.dim = dim;
             shape.bits = static_cast<int>(bits);
@@ -114,7 +123,9 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
   if (options.json) {
     fmt::print("{}", evaluation::report_text(report));
   } else if (!options.quiet && options.output != "-") {
-    fmt::print("{}", evaluation::render_text(evaluation::bench_tables({{"", report}})));
+    const std::vector<evaluation::ReportFile> reports{{"", report}};
+    fmt::print("{}", evaluation::render_text(options.latency ? evaluation::latency_tables(reports)
+                                                             : evaluation::bench_tables(reports)));
     for (const evaluation::SkippedOperation& entry : skipped)
       fmt::print("skipped: {}: {}\n", entry.what, entry.why);
   }
@@ -131,14 +142,16 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
   command
       ->add_option(
           "--ops", options->operations,
-          "encode, decode, score, score-int8; on a GPU encode, decode, score, attend (default: all, but "
-          "attend only when named)")
+          "encode, decode, score, score-int8; on a GPU encode, decode, score, attend, rotate (a dense "
+          "rotation alone, by cuBLAS; default: encode, decode, score and on a CPU score-int8)")
       ->delimiter(',');
   command
       ->add_option(
           "--quantizers", options->quantizers,
           "Quantizers; also dense-gemm (a dense rotation by a tuned matrix product) and uncompressed "
-          "(scores of the vectors themselves); on a GPU fp16-split-k (attention over fp16 rows)")
+          "(scores of the vectors themselves); on a GPU fp16-split-k (attention over fp16 rows); dense-gemm "
+          "on a GPU "
+          "is cuBLAS in the type of the vectors")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--dims", options->dims, "Head dimensions")->capture_default_str();
@@ -148,6 +161,10 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
                    "How many vectors: l2 (half of a second-level cache for each thread), dram, or a number")
       ->delimiter(',')
       ->capture_default_str();
+  command
+      ->add_flag("--latency", options->latency,
+                 "Time 1, 2, 4, ..., 8192 vectors in place of --sizes, and print microseconds in one table")
+      ->excludes("--sizes");
   command->add_option("--type", options->types, "Number types of the vectors: fp16, bf16, fp32")
       ->delimiter(',')
       ->capture_default_str();

@@ -48,6 +48,19 @@ class Bench(ToolTest):
         self.assertEqual(json.loads(printed)["schema"], "rotorquant-bench/1")
         self.assertIn("rotorquant", self.succeed("bench", *QUICK).stdout)
 
+    def test_latency_is_a_table_over_numbers_of_vectors(self):
+        path = self.folder / "latency.json"
+        printed = self.succeed("bench", "--latency", "--rounds", "1", "--sample-seconds", "0", "--dims", "16", "--ops",
+                               "encode,decode", "--quantizers", "rotorquant", "-o", path).stdout
+        rows = [row for row in load(path)["rows"] if row["operation"] == "encode"]
+        self.assertEqual([row["vectors"] for row in rows], [2**i for i in range(14)])
+        line = next(line for line in printed.splitlines() if line.startswith("encode"))
+        cells = [float(cell) for cell in line.split()[2:]]
+        self.assertEqual(len(cells), 14)
+        for cell, row in zip(cells, rows):
+            self.assertAlmostEqual(cell, 1e6 * row["time/seconds"]["median"], delta=0.06)
+        self.fail_with(2, "bench", "--latency", "--sizes", "64", names=["--latency", "--sizes"])
+
     def test_rivals_are_timed_in_the_same_rounds(self):
         script = self.folder / "rival.py"
         script.write_text(RIVAL)

@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "evaluation/bench/cublas.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
@@ -17,6 +18,7 @@
 #include "rotorquant/device/device_quantizer.hpp"
 #include "rotorquant/device/packed_attention.hpp"
 #include "rotorquant/quantizers/registry.hpp"
+#include "rotorquant/rotations/dense.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -267,6 +269,48 @@ BenchOperation attend_half_of(const std::shared_ptr<Data>& data) {
           4 * rows * dim,   check,         gpu_timer(data->gpu, run)};
 }
 
+// A rotation in the shape's own type, y = R x.
+BenchOperation rotate_of(const std::shared_ptr<Data>& data) {
+  const std::int64_t dim = data->shape.dim;
+  std::vector<float> matrix = DenseRotation::haar(dim, data_seed).program().numbers;
+  std::vector<std::uint8_t> elements(matrix.size() *
+                                     static_cast<std::size_t>(element_bytes(data->shape.type)));
+  store_elements(data->shape.type, matrix.data(), dim * dim, elements.data());
+  load_elements(data->shape.type, elements.data(), dim * dim, matrix.data());
+  const auto device_matrix =
+      std::make_shared<DeviceMemory>(data->gpu, static_cast<std::int64_t>(elements.size()));
+  device_matrix->upload(elements.data(), 0, device_matrix->bytes());
+  const auto cublas = std::make_shared<CublasRotation>();
+  const auto run = [data, device_matrix, cublas, dim] {
+    cublas->apply(device_matrix->data(), data->input.data(), data->output.data(), data->shape.type,
+                  data->shape.vectors, dim);
+  };
+  const auto check = [data, run, matrix, dim] {
+    run();
+    const std::int64_t count = data->checked() * dim;
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(count * element_bytes(data->shape.type)));
+    std::vector<float> got(static_cast<std::size_t>(count)), want(static_cast<std::size_t>(dim));
+    data->output.download(bytes.data(), 0, static_cast<std::int64_t>(bytes.size()));
+    load_elements(data->shape.type, bytes.data(), count, got.data());
+    const double tolerance = data->shape.type == rotorquant::ElementType::bfloat16 ? 0x1p-8 : 0x1p-11;
+    for (std::int64_t r = 0; r < data->checked(); ++r) {
+      const float* const x = data->drawn.data() + r * dim;
+      for (std::int64_t i = 0; i < dim; ++i) {
+        double sum = 0.0;
+        for (std::int64_t j = 0; j < dim; ++j) {
+          sum +=
+              static_cast<double>(matrix[static_cast<std::size_t>(i * dim + j)]) * static_cast<double>(x[j]);
+        }
+        want[static_cast<std::size_t>(i)] = static_cast<float>(sum);
+      }
+      if (!(distance_of(got.data() + r * dim, want.data(), dim) <= tolerance * norm_of(want.data(), dim)))
+        refuse(rotate_operation, dense_baseline, r);
+    }
+  };
+  const std::int64_t bytes = data->input.bytes();
+  return {rotate_operation, dense_baseline, bytes, bytes, check, gpu_timer(data->gpu, run)};
+}
+
 BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subject>& subject) {
   const Data& data = *subject->data;
   const std::int64_t bytes = data.input.bytes(), code_bytes = subject->code_bytes();
@@ -341,7 +385,8 @@ BenchOperation attend_of(const std::shared_ptr<Subject>& subject,
 }  // namespace
 
 const std::vector<std::string>& gpu_operation_names() {
-  static const std::vector<std::string> names{"encode", "decode", "score", attend_operation};
+  static const std::vector<std::string> names{"encode", "decode", "score", attend_operation,
+                                              rotate_operation};
   return names;
 }
 
@@ -364,7 +409,14 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
   for (const std::string& text : request.quantizers) {
     if (text == half_baseline) continue;
     const std::string what = fmt::format("{} at {} bits", text, shape.bits);
-    if (text == dense_baseline || text == element_baseline) {
+    if (text == dense_baseline) {
+      if (std::find(request.operations.begin(), request.operations.end(), rotate_operation) ==
+          request.operations.end()) {
+        skipped.push_back({what, "on a GPU it rotates and no more; valid: --ops rotate"});
+      }
+      continue;
+    }
+    if (text == element_baseline) {
       skipped.push_back({what, "a baseline of the CPU alone"});
       continue;
     }
@@ -388,6 +440,19 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
     subjects.push_back(std::move(subject));
   }
   for (const std::string& name : request.operations) {
+    if (name == rotate_operation) {
+      if (std::find(request.quantizers.begin(), request.quantizers.end(), dense_baseline) ==
+          request.quantizers.end()) {
+        skipped.push_back({name, fmt::format("needs {} among the quantizers", dense_baseline)});
+        continue;
+      }
+      try {
+        group.operations.push_back(rotate_of(data));
+      } catch (const Error& error) {
+        skipped.push_back({fmt::format("{} by {}", name, dense_baseline), error.what()});
+      }
+      continue;
+    }
     for (const auto& subject : subjects) {
       if (name != attend_operation) {
         group.operations.push_back(operation_of(name, subject));

@@ -1,12 +1,14 @@
 #pragma once
 // The benchmark's operations on a GPU: encode, decode and score of quantizers that have device code, attention over packed
-// keys and values, and what they are compared with: a copy and a read of device memory, and attention over fp16 rows.
+// keys and values, and what they are compared with: a copy and a read of device memory, attention over fp16 rows, and
+// a dense rotation by cuBLAS.
 // Every run starts with the second-level cache full of other data.
 #include "evaluation/bench/cpu_operations.hpp"
 
 namespace rotorquant::evaluation {
 
 inline constexpr char attend_operation[] = "attend";
+inline constexpr char rotate_operation[] = "rotate";  // a dense rotation alone, by dense_baseline: cuBLAS
 inline constexpr char half_baseline[] =
     "fp16-split-k";  // attention over fp16 keys and values, by our own kernel
 
