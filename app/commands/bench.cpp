@@ -30,6 +30,7 @@ struct BenchOptions : CommonOptions {
   std::vector<std::string> types{"fp16"};
   std::string thread_counts = "1";
   std::vector<std::string> rivals;
+  std::string transforms;
   evaluation::MeasureOptions measure;
 };
 
@@ -100,7 +101,7 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
     run.threads = std::max(run.threads, shape.threads);
     evaluation::BenchGroup group =
         on_gpu ? evaluation::gpu_group({operations, options.quantizers, shape, gpu}, skipped)
-               : evaluation::cpu_group({operations, options.quantizers, shape}, skipped);
+               : evaluation::cpu_group({operations, options.quantizers, shape, options.transforms}, skipped);
     for (const std::string& command : options.rivals) {
       if (auto operation = evaluation::script_operation(command, shape, skipped))
         group.operations.push_back(std::move(*operation));
@@ -184,6 +185,11 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
           "A program to time beside ours, such as 'python3 app/rivals/faiss_encode.py'; several times "
           "for several")
       ->type_name("COMMAND");
+  command
+      ->add_option("--transforms", options->transforms,
+                   "What 'rotorquant calibrate' wrote, for fitted quantizers such as rotorquant-calibrated "
+                   "(default: they are fitted to the vectors at hand)")
+      ->type_name("FILE");
   options->add_output(*command, "Report (JSON)");
   command->footer(
       "Operations of one shape are timed in interleaved rounds; medians and ratios are over rounds.\n"

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "evaluation/bench/buffer.hpp"
+#include "evaluation/bench/fitted_quantizer.hpp"
 #include "evaluation/bench/host_kernels.hpp"
 #include "evaluation/bench/tuned_dense.hpp"
 #include "rotorquant/core/elements.hpp"
@@ -24,6 +25,8 @@ namespace {
 
 // Vectors drawn; longer inputs repeat them. No kernel's speed depends on the values.
 constexpr std::int64_t distinct_vectors = 4096;
+// Fitted quantizers see this many of them as keys, and half as many others as queries.
+constexpr std::int64_t fitted_keys = 1024;
 // Rows that a check compares, spread over the input.
 constexpr std::int64_t checked_rows = 64;
 constexpr std::uint64_t data_seed = 1;
@@ -44,8 +47,9 @@ constexpr double integer_tolerance = 2e-2;
 struct Data {
   BenchShape shape;
   Context context;
-  BenchBuffer input;   // [vectors, dim] of shape.type
-  BenchBuffer output;  // the same, decoded into
+  BenchBuffer input;         // [vectors, dim] of shape.type
+  BenchBuffer output;        // the same, decoded into
+  std::vector<float> drawn;  // [vectors or distinct_vectors, dim], before they were rounded to shape.type
   std::vector<float> query;
   std::vector<float> scores;  // [1, vectors]
 
@@ -73,6 +77,7 @@ std::shared_ptr<Data> make_data(const BenchShape& shape) {
     }
   });
   data->query.assign(values.begin(), values.begin() + shape.dim);
+  data->drawn = std::move(values);
   data->scores.resize(static_cast<std::size_t>(shape.vectors));
   return data;
 }
@@ -285,10 +290,34 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
   return {name, subject->text, code_bytes, 4 * data.shape.vectors, check, host_timer(run)};
 }
 
-std::shared_ptr<const Quantizer> build(const std::string& text, const BenchShape& shape) {
+// Quantizers by their texts; fits what has to be fitted once.
+class Builder {
+ public:
+  Builder(const CpuBenchRequest& request, const Data& data) : request_(request), data_(data) {}
+
+  std::shared_ptr<const Quantizer> build(const std::string& text);
+
+ private:
+  const CpuBenchRequest& request_;
+  const Data& data_;
+  std::shared_ptr<const TransformSet> transforms_;
+};
+
+std::shared_ptr<const Quantizer> Builder::build(const std::string& text) {
+  const BenchShape& shape = request_.shape;
   if (text == dense_baseline) {
     return std::make_shared<ScalarCodec>(std::make_shared<TunedDenseRotation>(shape.dim, data_seed),
                                          lloyd_max_codebook(CodebookLaw::gaussian, shape.bits, shape.dim));
+  }
+  if (is_fitted(text)) {
+    const std::int64_t drawn = std::ssize(data_.drawn) / shape.dim;
+    const std::int64_t count = std::min(fitted_keys, drawn * 2 / 3);
+    const HostView<const float> keys{data_.drawn.data(), count, shape.dim};
+    if (!transforms_) {
+      transforms_ = bench_transforms(request_.transforms, shape, keys,
+                                     {data_.drawn.data() + count * shape.dim, count / 2, shape.dim});
+    }
+    return fitted_quantizer(text, shape, transforms_, keys);
   }
   return make_quantizer(QuantizerSpec::parse(text), {shape.bits, data_seed, shape.dim});
 }
@@ -312,13 +341,15 @@ BenchGroup cpu_group(const CpuBenchRequest& request, std::vector<SkippedOperatio
   const std::shared_ptr<Data> data = make_data(shape);
   BenchGroup group{shape, {copy_of(data, data->input_bytes()), read_of(data)}};
   std::vector<std::shared_ptr<Subject>> subjects;
+  Builder builder(request, *data);
   for (const std::string& text : request.quantizers) {
     if (text == element_baseline) continue;
-    if (text != dense_baseline && shape.bits < find_quantizer(QuantizerSpec::parse(text).name).min_bits) {
+    if (text != dense_baseline && !is_fitted(text) &&
+        shape.bits < find_quantizer(QuantizerSpec::parse(text).name).min_bits) {
       skipped.push_back({fmt::format("{} at {} bits", text, shape.bits), "too few bits for this quantizer"});
       continue;
     }
-    std::shared_ptr<const Quantizer> quantizer = build(text, shape);
+    std::shared_ptr<const Quantizer> quantizer = builder.build(text);
     CodeBuffer codes(quantizer->layout(), shape.vectors);
     subjects.push_back(
         std::make_shared<Subject>(Subject{text, std::move(quantizer), data, std::move(codes)}));

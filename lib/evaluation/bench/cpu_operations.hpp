@@ -16,6 +16,7 @@ struct CpuBenchRequest {
   std::vector<std::string> operations;  // of cpu_operation_names()
   std::vector<std::string> quantizers;  // texts, baselines among them
   BenchShape shape;
+  std::string transforms;  // of fitted quantizers; empty: fitted to the vectors at hand
 };
 
 const std::vector<std::string>& cpu_operation_names();

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "rotorquant/clifford/rotor.hpp"
+#include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/random.hpp"
 #include "rotorquant/core/scratch.hpp"
@@ -72,8 +73,6 @@ CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeR
         for (std::size_t c = 0; c < 9; ++c) triple.matrix[c] = static_cast<float>(matrix[c]);
       }
       layer.triples.push_back(triple);
-      layer.places.insert(layer.places.end(), {triple.a, triple.b, triple.c});
-      layer.signs.insert(layer.signs.end(), triple.signs, triple.signs + 3);
     }
     if (order.size() - i == 2) {
       const double turn = rotors == CascadeRotors::flat
@@ -83,6 +82,7 @@ CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeR
       layer.planes.push_back(
           {order[i], order[i + 1], static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))});
     }
+    if (rotors == CascadeRotors::flat) layer.flat = flat_layer(layer.triples);
     rotor_count += static_cast<std::int64_t>(layer.triples.size());
     plane_count += static_cast<std::int64_t>(layer.planes.size());
     std::vector<std::int32_t> next;
@@ -93,6 +93,19 @@ CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeR
                                                  : 3 * rotor_count + plane_count;
 }
 
+FlatLayer CascadeRotation::flat_layer(const std::vector<Triple>& triples) {
+  FlatLayer layer;
+  for (std::size_t kind = 0; kind < layer.counts.size(); ++kind) {
+    for (const Triple& triple : triples) {
+      if (!std::equal(triple.signs, triple.signs + 3, flat_signs[kind])) continue;
+      ++layer.counts[kind];
+      for (const std::int32_t coordinate : {triple.a, triple.b, triple.c})
+        layer.places.push_back(vector_lanes * coordinate);
+    }
+  }
+  return layer;
+}
+
 // block [dim, lanes]: `lanes` vectors, coordinate by coordinate.
 template <int lanes>
 void CascadeRotation::run(float* block, bool transpose) const {
@@ -101,8 +114,7 @@ void CascadeRotation::run(float* block, bool transpose) const {
     bool turned = false;
 #if defined(__x86_64__)
     if (isa_ == Isa::avx512 && rotors_ == CascadeRotors::flat) {
-      flat_triples_avx512(layer.places.data(), layer.signs.data(), std::ssize(layer.triples), transpose,
-                          block);
+      flat_layer_avx512(layer.flat, transpose, block);
       turned = true;
     }
 #endif
@@ -219,6 +231,25 @@ void CascadeRotation::apply_transpose_scaled(HostView<const float> y, const floa
   }
 #endif
   Rotation::apply_transpose_scaled(y, factors, stream, x);
+}
+
+bool CascadeRotation::apply_to_planes(const ConstHostTensor& x, const float* factors,
+                                      const PlaneCodebook& codebook, std::uint8_t* planes) const {
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512) {
+    const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
+    run_blocks(
+        x.rows, false,
+        [&](std::int64_t begin, std::int64_t count, float* block) {
+          to_columns_avx512(x.row_range(begin, count), factors + begin, block);
+        },
+        [&](std::int64_t begin, std::int64_t count, const float* block) {
+          columns_to_planes_avx512(block, count, dim_, codebook, planes + begin * code_bytes);
+        });
+    return true;
+  }
+#endif
+  return Rotation::apply_to_planes(x, factors, codebook, planes);
 }
 
 RotationProgram CascadeRotation::program() const {

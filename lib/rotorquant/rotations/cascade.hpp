@@ -18,6 +18,7 @@
 
 #include "rotorquant/core/isa.hpp"
 #include "rotorquant/rotations/rotation.hpp"
+#include "rotorquant/rotations/rotation_kernels.hpp"
 
 namespace rotorquant {
 
@@ -41,6 +42,8 @@ class CascadeRotation final : public Rotation {
   void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const override;
   void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
                               const HostTensor& x) const override;
+  bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
+                       std::uint8_t* planes) const override;
   RotationProgram program() const override;
 
  private:
@@ -58,11 +61,10 @@ class CascadeRotation final : public Rotation {
   struct Layer {
     std::vector<Triple> triples;
     std::vector<Plane> planes;  // none or one
-    // Of the triples, for AVX-512: [count, 3] coordinates and signs.
-    std::vector<std::int32_t> places;
-    std::vector<float> signs;
+    FlatLayer flat;             // the triples of flat rotors, for AVX-512
   };
 
+  static FlatLayer flat_layer(const std::vector<Triple>& triples);
   template <int lanes>
   void run(float* block, bool transpose) const;
   template <typename Load, typename Store>

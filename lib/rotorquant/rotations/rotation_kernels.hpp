@@ -55,8 +55,17 @@ void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* co
 // columns [dim, 16] -> rows [n, dim], n <= 16, each times its factor.
 void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
 
-// A layer of flat rotors on columns [dim, 16]: triples [count, 3] of coordinates, signs [count, 3].
-void flat_triples_avx512(const std::int32_t* triples, const float* signs, std::int64_t count, bool transpose,
-                         float* columns);
+// Bit planes of the codebook's indices of `count` <= 16 vectors: columns [dim, 16] -> planes [count, bits *
+// plane_bytes(dim)].
+void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
+                              const PlaneCodebook& codebook, std::uint8_t* planes);
+
+// The triples of a layer of flat rotors, those of the same kind (the four sign patterns in cascade.cpp) together.
+struct FlatLayer {
+  std::array<std::int64_t, 4> counts{};  // triples of each kind
+  std::vector<std::int32_t> places;      // [count, 3]: 16 times the coordinates, where their columns begin
+};
+// columns [dim, 16], in place.
+void flat_layer_avx512(const FlatLayer& layer, bool transpose, float* columns);
 
 }  // namespace rotorquant
