@@ -61,6 +61,22 @@ class Bench(ToolTest):
             self.assertAlmostEqual(cell, 1e6 * row["time/seconds"]["median"], delta=0.06)
         self.fail_with(2, "bench", "--latency", "--sizes", "64", names=["--latency", "--sizes"])
 
+    def test_fitted_quantizers_are_timed_by_given_transforms_or_by_a_fit_to_the_vectors(self):
+        def rows(*more):
+            report = json.loads(self.succeed("bench", "--sizes", "256", "--rounds", "3", "--sample-seconds", "0", "--ops", "encode,decode",
+                                             "--quantizers", "rotorquant,rotorquant-calibrated:search=nearest,kvtc",
+                                             "--json", "--quiet", *more).stdout)
+            return [(row["operation"], row["quantizer"]) for row in report["rows"] if row["quantizer"]]
+        expected = [(operation, quantizer) for operation in ("encode", "decode")
+                    for quantizer in ("rotorquant", "rotorquant-calibrated:search=nearest", "kvtc")]
+        self.assertEqual(rows("--dims", "16"), expected)
+        transforms = self.folder / "transforms.h5"
+        self.succeed("calibrate", SMALL, "--bits", "3", "--layers", "5", "--max-tokens", "256", "--iterations", "2", "-o", transforms,
+                     "--quiet")
+        self.assertEqual(rows("--dims", "64", "--transforms", transforms), expected)
+        self.fail_with(1, "bench", *QUICK, "--dims", "16", "--quantizers", "rotorquant-calibrated", "--transforms", transforms,
+                       names=["64", "--dims"])
+
     def test_rivals_are_timed_in_the_same_rounds(self):
         script = self.folder / "rival.py"
         script.write_text(RIVAL)

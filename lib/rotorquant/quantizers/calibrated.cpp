@@ -10,56 +10,22 @@
 #include "rotorquant/codebooks/lloyd_max.hpp"
 #include "rotorquant/codes/bit_string.hpp"
 #include "rotorquant/core/dense_product.hpp"
-#include "rotorquant/core/dot_product.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 
 namespace rotorquant {
-namespace {
-
-// The grid of Levels: the outermost level of 8 bits lies at 4.6.
-constexpr float grid_reach = 5.0F;
-constexpr int grid_cells = 1024;
-
-}  // namespace
-
-CalibratedCodec::Levels::Levels(int width) {
-  if (width == 0) {
-    levels_ = {0.0F};
-  } else {
-    for (const double level : lloyd_max_normal_levels(width)) levels_.push_back(static_cast<float>(level));
-    for (std::size_t i = 0; i + 1 < levels_.size(); ++i)
-      boundaries_.push_back(0.5F * (levels_[i] + levels_[i + 1]));
-  }
-  boundaries_.push_back(std::numeric_limits<float>::infinity());
-  starts_.resize(grid_cells);
-  for (int cell = 0; cell < grid_cells; ++cell) {
-    // One cell of slack, so that rounding in the cell's number cannot start beyond the answer.
-    const float edge = (static_cast<float>(cell) - 1.0F) * (2.0F * grid_reach / grid_cells) - grid_reach;
-    const auto below =
-        cell == 0 ? boundaries_.begin() : std::lower_bound(boundaries_.begin(), boundaries_.end(), edge);
-    starts_[static_cast<std::size_t>(cell)] = static_cast<std::uint8_t>(below - boundaries_.begin());
-  }
-}
-
-std::uint8_t CalibratedCodec::Levels::index_of(float y) const {
-  const float cell =
-      std::clamp((y + grid_reach) * (grid_cells / (2.0F * grid_reach)), 0.0F, grid_cells - 1.0F);
-  std::uint8_t index = starts_[static_cast<std::size_t>(cell)];
-  while (boundaries_[index] < y) ++index;
-  return index;
-}
-
 WidthDistortions code_distortions(const CalibratedCode& code) {
   return code.kind == CalibratedCodecKind::trellis ? trellis_distortions(code.memory)
                                                    : lloyd_max_distortions();
 }
 
 CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> parameters,
-                                 SequenceAdaptation adaptation, CalibratedSearch search, CalibratedCode code)
+                                 SequenceAdaptation adaptation, CalibratedSearch search, CalibratedCode code,
+                                 Isa isa)
     : parameters_((parameters->validate(), std::move(parameters))),
       adaptation_(std::move(adaptation)),
       search_(search),
+      isa_(isa),
       widths_(sequence_widths(*parameters_, adaptation_, code_distortions(code))),
       planes_(widths_) {
   if (search_.trellis_candidates < 1) {
@@ -120,6 +86,12 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
     }
     diagonal_[k] = metric_[k * n + k];
   }
+  level_search_.dim = dim;
+  level_search_.ends[0] = dim;
+  for (int width = 1; width <= max_width; ++width)
+    level_search_.ends[static_cast<std::size_t>(width)] = planes_.count_at_least(width);
+  level_search_.levels = codebooks_.data();
+  level_search_.diagonal = diagonal_.data();
   if (code.kind == CalibratedCodecKind::trellis) {
     // The metric is the trellis' from here on: descent over single indices does not apply to its symbols.
     trellis_.emplace(widths_, order, std::move(metric_), code.memory);

@@ -18,6 +18,7 @@
 #include "rotorquant/codes/mixed_planes.hpp"
 #include "rotorquant/quantizers/calibrated_parameters.hpp"
 #include "rotorquant/quantizers/calibrated_trellis.hpp"
+#include "rotorquant/quantizers/level_search.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
 
 namespace rotorquant {
@@ -51,7 +52,9 @@ class CalibratedCodec final : public Quantizer {
   // Validates the parameters. `adaptation` as made by observe_sequence.
   explicit CalibratedCodec(std::shared_ptr<const CalibratedParameters> parameters,
                            SequenceAdaptation adaptation = {}, CalibratedSearch search = {},
-                           CalibratedCode code = {});
+                           CalibratedCode code = {}, Isa isa = active_isa());
+  CalibratedCodec(const CalibratedCodec&) = delete;  // level_search_ refers to members
+  CalibratedCodec& operator=(const CalibratedCodec&) = delete;
 
   const CodeLayout& layout() const override { return layout_; }
   std::int64_t stored_floats() const override { return parameters_->decoder_floats(); }
@@ -70,20 +73,6 @@ class CalibratedCodec final : public Quantizer {
 
  private:
   struct Workspace;
-  // The levels of one width, with a table that finds the index of a value in about one comparison.
-  class Levels {
-   public:
-    explicit Levels(int width);
-    // The number of boundaries strictly below y.
-    std::uint8_t index_of(float y) const;
-    float operator[](std::uint8_t index) const { return levels_[index]; }
-
-   private:
-    std::vector<float> levels_;         // [2^width]
-    std::vector<float> boundaries_;     // [2^width - 1], then +infinity
-    std::vector<std::uint8_t> starts_;  // boundaries surely below each cell of a uniform grid
-  };
-
   float scale_of(int code) const;
   int nearest_scale_code(double scale) const;
   void encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
@@ -92,17 +81,18 @@ class CalibratedCodec final : public Quantizer {
   void descend(float scale, Workspace& workspace) const;
   void set_residual(const float* transformed, std::size_t centroid, Workspace& workspace) const;
   float search_trellis(const float* transformed, std::size_t& centroid, Workspace& workspace) const;
-  const Levels& levels_at(std::int64_t position) const {
+  const NormalLevels& levels_at(std::int64_t position) const {
     return codebooks_[widths_[static_cast<std::size_t>(planes_.order()[static_cast<std::size_t>(position)])]];
   }
 
   std::shared_ptr<const CalibratedParameters> parameters_;
   SequenceAdaptation adaptation_;
   CalibratedSearch search_;
+  Isa isa_;
   std::vector<std::uint8_t> widths_;
   MixedPlanes planes_;
   CodeLayout layout_;
-  std::vector<Levels> codebooks_;  // [9], by width
+  std::vector<NormalLevels> codebooks_;  // [9], by width
   // Coordinates after F are in storage order everywhere below.
   std::vector<float> shift_;              // [dim], of the key's own coordinates
   std::vector<float> forward_;            // [dim, dim]: x - h times this is F (x - h) / sigma
@@ -110,6 +100,7 @@ class CalibratedCodec final : public Quantizer {
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
   std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, which has it
   std::vector<float> diagonal_;  // [dim] of that metric
+  LevelSearch level_search_;
   std::optional<CalibratedTrellis> trellis_;
 };
 

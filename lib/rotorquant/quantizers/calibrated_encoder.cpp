@@ -7,7 +7,6 @@
 
 #include "rotorquant/codes/bit_string.hpp"
 #include "rotorquant/core/dense_product.hpp"
-#include "rotorquant/core/dot_product.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/quantizers/calibrated.hpp"
 
@@ -111,24 +110,8 @@ float CalibratedCodec::search_scales(const float* y, int first_code, int last_co
                                      Workspace& workspace) const {
   const auto n = static_cast<std::size_t>(layout_.dim);
   const std::int64_t used = planes_.count_at_least(1);
-  float unquantized = 0.0F;  // cost of the coordinates without bits, the same at every scale
-  for (auto i = static_cast<std::size_t>(used); i < n; ++i) unquantized += diagonal_[i] * y[i] * y[i];
   for (int code = first_code; code <= last_code; ++code) {
-    const float scale = scale_of(code);
-    const float inverse = 1.0F / scale;
-    float cost = unquantized;
-    std::int64_t begin = 0;
-    for (int width = max_width; width >= 1; --width) {
-      const std::int64_t end = planes_.count_at_least(width);
-      const Levels& levels = codebooks_[static_cast<std::size_t>(width)];
-      for (; begin < end; ++begin) {
-        const auto i = static_cast<std::size_t>(begin);
-        const std::uint8_t index = levels.index_of(y[i] * inverse);
-        workspace.symbols[i] = index;
-        const float error = y[i] - scale * levels[index];
-        cost += diagonal_[i] * error * error;
-      }
-    }
+    const float cost = search_levels(isa_, level_search_, y, scale_of(code), workspace.symbols.data());
     if (cost < best) {
       best = cost;
       std::copy_n(y, n, workspace.best_y.data());
@@ -156,7 +139,7 @@ void CalibratedCodec::descend(float scale, Workspace& workspace) const {
   for (int sweep = 0; sweep < search_.descent_sweeps; ++sweep) {
     bool changed = false;
     for (std::size_t i = 0; i < static_cast<std::size_t>(used); ++i) {
-      const Levels& levels = levels_at(static_cast<std::int64_t>(i));
+      const NormalLevels& levels = levels_at(static_cast<std::int64_t>(i));
       const std::uint8_t old_index = workspace.best[i];
       const float target = scale * levels[old_index] + gradient[i] / diagonal_[i];
       const std::uint8_t index = levels.index_of(target * inverse);
@@ -216,17 +199,11 @@ void CalibratedCodec::encode_vector(const float* transformed, const float* shift
   const int last_scale_code = (1 << parameters_->scale.bits) - 1;
   constexpr float worst = std::numeric_limits<float>::infinity();
 
-  const auto distance_to = [&](std::size_t centroid, const std::vector<float>* offset) {
-    for (std::size_t i = 0; i < n; ++i) {
-      workspace.error[i] = shifted[i] - parameters_->centroids[centroid * n + i];
-      if (offset != nullptr) workspace.error[i] += (*offset)[i];
-    }
-    return squared_norm(workspace.error.data(), layout_.dim);
+  const auto find_scale_code = [&](std::size_t centroid) {
+    const double energy =
+        squared_distance(isa_, shifted, parameters_->centroids.data() + centroid * n, nullptr, layout_.dim);
+    workspace.scale_codes[centroid] = nearest_scale_code(std::sqrt(energy / static_cast<double>(n)));
   };
-  for (std::size_t c = 0; c < num_centroids; ++c) {
-    const double energy = distance_to(c, nullptr);
-    workspace.scale_codes[c] = nearest_scale_code(std::sqrt(energy / static_cast<double>(n)));
-  }
 
   std::size_t tried = 1;
   if (search_.centroid_choices == 0) {
@@ -234,15 +211,18 @@ void CalibratedCodec::encode_vector(const float* transformed, const float* shift
     std::size_t nearest = 0;
     double shortest = std::numeric_limits<double>::infinity();
     for (std::size_t c = 0; c < num_centroids; ++c) {
-      const double distance = distance_to(c, &shift_);
+      const double distance =
+          squared_distance(isa_, shifted, parameters_->centroids.data() + c * n, shift_.data(), layout_.dim);
       if (distance < shortest) {
         shortest = distance;
         nearest = c;
       }
     }
     workspace.order[0] = static_cast<std::int32_t>(nearest);
+    find_scale_code(nearest);
   } else {
     for (std::size_t c = 0; c < num_centroids; ++c) {
+      find_scale_code(c);
       set_residual(transformed, c, workspace);
       workspace.costs[c] = search_scales(workspace.y.data(), workspace.scale_codes[c],
                                          workspace.scale_codes[c], worst, workspace);

@@ -1,0 +1,54 @@
+#pragma once
+// The inner loops of calibrated encoders: distances to centroids; the levels nearest to a residual whose coordinates
+// have levels of mixed widths, and what their errors cost. level_search.cpp defines the result; level_search_avx512.cpp gives the same bits.
+// Internal to lib/rotorquant/quantizers.
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "rotorquant/codes/mixed_planes.hpp"
+#include "rotorquant/core/isa.hpp"
+
+namespace rotorquant {
+
+// The Lloyd-Max levels of N(0, 1) of one width.
+class NormalLevels {
+ public:
+  explicit NormalLevels(int width);  // 0..8
+  // The number of boundaries strictly below y, in about one comparison.
+  std::uint8_t index_of(float y) const;
+  float operator[](std::uint8_t index) const { return levels_[index]; }
+  const float* levels() const { return levels_.data(); }
+  // The boundaries as a binary search meets them: [1] the middle one, [2 i] and [2 i + 1] those of the lower and the
+  // upper half; [max(16, 2^width)], as are the levels.
+  const float* tree() const { return tree_.data(); }
+
+ private:
+  std::vector<float> levels_;         // [max(16, 2^width)]
+  std::vector<float> tree_;           // [max(16, 2^width)]
+  std::vector<float> boundaries_;     // [2^width - 1], then +infinity
+  std::vector<std::uint8_t> starts_;  // boundaries surely below each cell of a uniform grid
+};
+
+// Coordinates in storage order (mixed_planes.hpp): those of width 8 first, those without bits last.
+struct LevelSearch {
+  std::int64_t dim = 0;
+  std::array<std::int64_t, max_width + 1>
+      ends{};                            // [w]: one past the last coordinate of at least w bits; [0]: dim
+  const NormalLevels* levels = nullptr;  // [9], by width
+  const float* diagonal = nullptr;       // [dim], what a squared error costs
+};
+
+// symbols [dim] of the coordinates with bits: the index of y / scale among the levels. Returns the cost, sum of
+// (diagonal error) error with error = y - scale level, 0 for the level of coordinates without bits: in float32, in 16
+// running sums, coordinate i to sum i mod 16, then the upper half of the sums to the lower half until one is left.
+float search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+
+// ||x - y + offset||^2 of vectors of `count` coordinates, `offset` null for none: differences rounded to float32, their
+// squares added in float64 in dot_product.hpp's order.
+double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count);
+
+float search_levels_avx512(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+double squared_distance_avx512(const float* x, const float* y, const float* offset, std::int64_t count);
+
+}  // namespace rotorquant

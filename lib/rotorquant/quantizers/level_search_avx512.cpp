@@ -1,0 +1,93 @@
+// The search of level_search.hpp, 16 coordinates at a time: down each width's tree of boundaries, which a register
+// holds up to 4 bits, for the lanes of that width.
+#include "rotorquant/quantizers/level_search.hpp"
+
+#if defined(__x86_64__)
+#include <algorithm>
+
+#include "rotorquant/core/folds_avx512.hpp"
+
+namespace rotorquant {
+namespace {
+
+using namespace avx512;
+
+// Entries [2^width, 2^(width + 1)) of a tree, or of levels where `place` counts from there.
+ROTORQUANT_AVX512_INLINE __m512 look_up(const float* table, int entries, __m512i place) {
+  if (entries <= 16) return _mm512_permutexvar_ps(place, _mm512_loadu_ps(table));
+  if (entries == 32)
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(table), place, _mm512_loadu_ps(table + 16));
+  return _mm512_i32gather_ps(place, table, sizeof(float));
+}
+
+// The indices of y among the levels of a width.
+ROTORQUANT_AVX512_INLINE __m512i indices_of(const NormalLevels& levels, int width, __m512 y) {
+  const __m512i one = _mm512_set1_epi32(1);
+  __m512i place = one;
+  for (int step = 1; step <= width; ++step) {
+    const __mmask16 above = _mm512_cmp_ps_mask(y, look_up(levels.tree(), 1 << step, place), _CMP_GT_OQ);
+    place = _mm512_add_epi32(place, place);
+    place = _mm512_mask_add_epi32(place, above, place, one);
+  }
+  return _mm512_sub_epi32(place, _mm512_set1_epi32(1 << width));
+}
+
+}  // namespace
+
+ROTORQUANT_AVX512 float search_levels_avx512(const LevelSearch& search, const float* y, float scale,
+                                             std::uint8_t* symbols) {
+  const __m512 inverse = _mm512_set1_ps(1.0F / scale);
+  const __m512 scales = _mm512_set1_ps(scale);
+  __m512 sums = _mm512_setzero_ps();
+  int width = max_width;
+  for (std::int64_t first = 0; first < search.dim; first += lanes) {
+    const __mmask16 valid = lanes_below(search.dim - first);
+    const __m512 values = _mm512_maskz_loadu_ps(valid, y + first);
+    const __m512 scaled = _mm512_mul_ps(values, inverse);
+    __m512 decoded = _mm512_setzero_ps();
+    __m512i found = _mm512_setzero_si512();
+    __mmask16 done = 0;
+    for (;;) {
+      const std::int64_t end = search.ends[static_cast<std::size_t>(width)];
+      const auto below = static_cast<__mmask16>(lanes_below(std::max<std::int64_t>(0, end - first)) & valid);
+      const auto own = static_cast<__mmask16>(below & ~done);
+      if (own != 0 && width > 0) {
+        const NormalLevels& levels = search.levels[width];
+        const __m512i indices = indices_of(levels, width, scaled);
+        found = _mm512_mask_mov_epi32(found, own, indices);
+        decoded = _mm512_mask_mov_ps(decoded, own, look_up(levels.levels(), 1 << width, indices));
+      }
+      done = below;
+      if (done == valid) break;
+      --width;
+    }
+    const auto used =
+        static_cast<__mmask16>(lanes_below(std::clamp<std::int64_t>(search.ends[1] - first, 0, lanes)));
+    if (used == 0xFFFF) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(symbols + first), _mm512_cvtepi32_epi8(found));
+    } else {
+      _mm_mask_storeu_epi8(symbols + first, used, _mm512_cvtepi32_epi8(found));
+    }
+    const __m512 error = _mm512_sub_ps(values, _mm512_mul_ps(scales, decoded));
+    const __m512 weighted = _mm512_mul_ps(_mm512_maskz_loadu_ps(valid, search.diagonal + first), error);
+    sums = _mm512_add_ps(sums, _mm512_mul_ps(weighted, error));
+  }
+  return fold(sums);
+}
+
+ROTORQUANT_AVX512 double squared_distance_avx512(const float* x, const float* y, const float* offset,
+                                                 std::int64_t count) {
+  __m512d sums = _mm512_setzero_pd();
+  for (std::int64_t first = 0; first < count; first += lanes) {
+    const __mmask16 valid = lanes_below(count - first);
+    __m512 difference =
+        _mm512_sub_ps(_mm512_maskz_loadu_ps(valid, x + first), _mm512_maskz_loadu_ps(valid, y + first));
+    if (offset != nullptr)
+      difference = _mm512_add_ps(difference, _mm512_maskz_loadu_ps(valid, offset + first));
+    sums = add_squares(sums, difference);
+  }
+  return total(sums);
+}
+
+}  // namespace rotorquant
+#endif
