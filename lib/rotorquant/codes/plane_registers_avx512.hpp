@@ -22,22 +22,27 @@ class SymmetricSearch {
 
   // Bits of the number of boundaries strictly below y.
   ROTORQUANT_AVX512_INLINE void operator()(__m512 y, __mmask16 (&masks)[bits]) const {
-    const __mmask16 above = _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ);
+    compare(y, masks);
+    for (int j = 0; j < bits - 1; ++j) masks[j] = _kxnor_mask16(masks[bits - 1], masks[j]);
+  }
+
+  // The same where y is positive; below 0 all bits but the highest are the opposite.
+  ROTORQUANT_AVX512_INLINE void compare(__m512 y, __mmask16 (&masks)[bits]) const {
     const __m512i magnitude = _mm512_rol_epi32(_mm512_castps_si512(y), 1);
     const __mmask16 half = _mm512_cmpgt_epu32_mask(magnitude, positive_[count / 2]);
-    masks[bits - 1] = above;
-    masks[bits - 2] = _kxnor_mask16(above, half);
+    masks[bits - 1] = _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ);
+    masks[bits - 2] = half;
     if constexpr (bits == 3) {
       const __m512i quarter = _mm512_mask_blend_epi32(half, positive_[0], positive_[2]);
-      masks[0] = _kxnor_mask16(above, _mm512_cmpgt_epu32_mask(magnitude, quarter));
+      masks[0] = _mm512_cmpgt_epu32_mask(magnitude, quarter);
     } else if constexpr (bits == 4) {
       const __m512i quarter = _mm512_mask_blend_epi32(half, positive_[1], positive_[5]);
       const __mmask16 upper = _mm512_cmpgt_epu32_mask(magnitude, quarter);
       const __m512i eighth =
           _mm512_mask_blend_epi32(half, _mm512_mask_blend_epi32(upper, positive_[0], positive_[2]),
                                   _mm512_mask_blend_epi32(upper, positive_[4], positive_[6]));
-      masks[1] = _kxnor_mask16(above, upper);
-      masks[0] = _kxnor_mask16(above, _mm512_cmpgt_epu32_mask(magnitude, eighth));
+      masks[1] = upper;
+      masks[0] = _mm512_cmpgt_epu32_mask(magnitude, eighth);
     }
   }
 

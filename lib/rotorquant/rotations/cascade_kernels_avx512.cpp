@@ -134,6 +134,11 @@ ROTORQUANT_AVX512_INLINE __m512i join(__m256i low, __m256i high) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
+ROTORQUANT_AVX512_INLINE __m512i equal_bits(__m512i a, __m512i b) {
+  constexpr int neither_or_both = 0xC3;
+  return _mm512_ternarylogic_epi32(a, b, b, neither_or_both);
+}
+
 // The lowest `bytes` <= 8 bytes, by whole words.
 ROTORQUANT_AVX512_INLINE void store_bytes(std::uint8_t* place, std::uint64_t word, std::int64_t bytes) {
   if (bytes == 8) {
@@ -165,17 +170,22 @@ ROTORQUANT_AVX512 void columns_to_planes(const float* columns, std::int64_t coun
     const std::int64_t coordinates = std::min<std::int64_t>(64, dim - first);
     alignas(64) std::uint16_t words[bits][64];
     for (std::int64_t c = coordinates; c < 64; ++c) {
-      for (int j = 0; j < bits; ++j) words[j][c] = 0;
+      for (int j = 0; j < bits; ++j)
+        words[j][c] = j < bits - 1 ? 0xFFFF : 0;  // 0 once compared with the sign
     }
 #pragma GCC unroll 4
     for (std::int64_t c = 0; c < coordinates; ++c) {
       __mmask16 masks[bits];
-      search(_mm512_load_ps(columns + (first + c) * lanes), masks);
+      search.compare(_mm512_load_ps(columns + (first + c) * lanes), masks);
       for (int j = 0; j < bits; ++j) words[j][c] = masks[j];
     }
     const std::int64_t bytes = std::min<std::int64_t>(8, stride - first / 8);
     for (int j = 0; j < bits; ++j) {
-      const __m512i early = _mm512_load_si512(words[j]), late = _mm512_load_si512(words[j] + 32);
+      __m512i early = _mm512_load_si512(words[j]), late = _mm512_load_si512(words[j] + 32);
+      if (j < bits - 1) {
+        early = equal_bits(early, _mm512_load_si512(words[bits - 1]));
+        late = equal_bits(late, _mm512_load_si512(words[bits - 1] + 32));
+      }
       const __m512i low = join(_mm512_cvtepi16_epi8(early), _mm512_cvtepi16_epi8(late));
       const __m512i high = join(_mm512_cvtepi16_epi8(_mm512_srli_epi16(early, 8)),
                                 _mm512_cvtepi16_epi8(_mm512_srli_epi16(late, 8)));

@@ -13,6 +13,8 @@
 
 namespace rotorquant {
 
+inline constexpr std::int64_t usual_rows_at_once = 32;
+
 class Rotation {
  public:
   virtual ~Rotation() = default;
@@ -25,7 +27,7 @@ class Rotation {
 
   // Rows that callers with many of them best pass in one call: few enough for the first-level cache, or, for
   // matrix products, enough to pay for arranging the matrix.
-  virtual std::int64_t rows_at_once() const { return 32; }
+  virtual std::int64_t rows_at_once() const { return usual_rows_at_once; }
 
   // x [n, input_dim] -> y [n, output_dim]; x and y do not overlap. Runs on the calling thread: callers own
   // the loop over vectors and pass blocks that stay in the cache.

@@ -12,6 +12,7 @@
 #include "rotorquant/core/avx512.hpp"
 #include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/core/view.hpp"
+#include "rotorquant/rotations/rotation.hpp"
 
 namespace rotorquant::avx512 {
 
@@ -32,8 +33,8 @@ struct PlainSource {
   std::int64_t rows, cols;
 };
 
-// Asks for the rows that follow these as it goes: callers turn as many at a time, and measure rows before they turn
-// them, so that the processor's own prefetching finds too little to go by.
+// Asks for the rows that callers take next as it goes: they measure all of those before they turn them, so that the
+// processor's own prefetching finds too little to go by.
 template <ElementType type>
 struct ScaledSource {
   struct Row {
@@ -51,7 +52,7 @@ struct ScaledSource {
   };
   ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
     const std::uint8_t* row = data + r * cols * element_bytes(type);
-    return {row, row + rows * cols * element_bytes(type), _mm512_set1_ps(factors[r])};
+    return {row, row + usual_rows_at_once * cols * element_bytes(type), _mm512_set1_ps(factors[r])};
   }
 
   const std::uint8_t* data;
