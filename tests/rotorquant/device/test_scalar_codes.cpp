@@ -242,6 +242,39 @@ TEST(DeviceEncode, TakesAnyNumberOfRows) {
   }
 }
 
+TEST(DeviceKernels, ReachBeyondTwoToThe31Elements) {
+  ROTORQUANT_NEEDS_GPU();
+  constexpr std::int64_t dim = 128, pattern = 512, repeats = 32769, count = pattern * repeats;
+  static_assert(count * dim > std::int64_t{1} << 31);
+  Matrix x = normal_matrix(pattern, dim, 8);
+  const std::vector<std::uint8_t> elements = to_elements(x, ElementType::float16);
+  const DeviceBytes input(elements.size() * repeats), out(elements.size() * repeats);
+  for (std::int64_t i = 0; i < repeats; ++i) {
+    const std::size_t at = elements.size() * static_cast<std::size_t>(i);
+    expect_success(cudaMemcpy(input.data() + at, elements.data(), elements.size(), cudaMemcpyHostToDevice));
+  }
+  const auto tail = [](const std::uint8_t* data, std::size_t bytes, std::size_t last) {
+    std::vector<std::uint8_t> host(last);
+    expect_success(cudaMemcpy(host.data(), data + bytes - last, last, cudaMemcpyDeviceToHost));
+    return host;
+  };
+  for (const auto& [spec, bits] : {std::pair{"rotorquant", 3}, std::pair{"turboquant", 4}}) {
+    SCOPED_TRACE(spec);
+    const std::shared_ptr<const Quantizer> quantizer = build(spec, bits, dim);
+    const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
+    const DeviceCodes codes(quantizer->layout(), count);
+    device->encode(nullptr, {input.data(), ElementType::float16, count, dim}, codes.view());
+    device->decode(nullptr, codes.view(), {out.data(), ElementType::float16, count, dim});
+    device->finish(nullptr);
+    const std::size_t row_bytes = static_cast<std::size_t>(quantizer->layout().arrays[0].bytes_per_vector());
+    const std::size_t last = row_bytes * pattern;
+    EXPECT_EQ(tail(codes.view().arrays[0], row_bytes * count, last),
+              tail(codes.view().arrays[0], last, last));
+    EXPECT_EQ(tail(out.data(), elements.size() * repeats, elements.size()),
+              tail(out.data(), elements.size(), elements.size()));
+  }
+}
+
 TEST(DeviceEncode, NamesTheFirstRowItRefuses) {
   ROTORQUANT_NEEDS_GPU();
   for (const char* const spec : {"rotorquant", "turboquant"}) {
