@@ -58,7 +58,7 @@ std::unique_ptr<PackedAttention> make_calibrated_attention(
     std::shared_ptr<const Quantizer> values, int gpu) {
   const device::CurrentDevice current(gpu);
   const auto* const codec = dynamic_cast<const TrellisCodec*>(values.get());
-  if (keys.empty() || codec == nullptr || !device::has_trellis_attention(codec->format()) ||
+  if (keys.empty() || codec == nullptr || !device::has_trellis_pairs(codec->format()) ||
       keys[0]->dim() != codec->dim()) {
     throw Error(
         "attend: no CUDA attention with calibrated keys over these values; valid: trellis codes of memory 5, "

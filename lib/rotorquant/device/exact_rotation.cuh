@@ -11,28 +11,35 @@ namespace rotorquant::device {
 inline constexpr int flat_step = -2;
 std::vector<RotationStep> exact_steps(const RotationProgram& program);
 
+struct ExactRotationView : RotationView {
+  bool diagonal_first;  // RotationProgram::diagonal_first
+};
+
 class ExactRotation {
  public:
   explicit ExactRotation(const RotationProgram& program)
       : kind_(program.kind),
         input_dim_(static_cast<int>(program.input_dim)),
         output_dim_(static_cast<int>(program.output_dim)),
+        diagonal_first_(program.diagonal_first),
         steps_(exact_steps(program)),
         numbers_(program.numbers) {}
 
-  RotationView view() const {
-    return {kind_,           input_dim_, output_dim_, steps_.data(), static_cast<int>(steps_.size()),
-            numbers_.data(), nullptr};
+  ExactRotationView view() const {
+    return {{kind_, input_dim_, output_dim_, steps_.data(), static_cast<int>(steps_.size()), numbers_.data(),
+             nullptr},
+            diagonal_first_};
   }
 
  private:
   RotationProgram::Kind kind_;
   int input_dim_, output_dim_;
+  bool diagonal_first_;
   Buffer<RotationStep> steps_;
   Buffer<float> numbers_;
 };
 
-__device__ inline void turn_exactly(const RotationStep& step, float* row) {
+__device__ inline void turn_exactly(const RotationStep& step, bool diagonal_first, float* row) {
   float in[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) in[i] = step.index[i] < 0 ? 0.0F : row[step.index[i]];
@@ -47,21 +54,24 @@ __device__ inline void turn_exactly(const RotationStep& step, float* row) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (step.index[i] < 0) break;
-    float sum = __fmul_rn(step.matrix[4 * i], in[0]);
+    float sum = diagonal_first ? __fmul_rn(step.matrix[5 * i], in[i]) : __fmul_rn(step.matrix[4 * i], in[0]);
 #pragma unroll
-    for (int j = 1; j < 4; ++j) {
-      if (step.index[j] >= 0) sum = __fadd_rn(sum, __fmul_rn(step.matrix[4 * i + j], in[j]));
+    for (int j = 0; j < 4; ++j) {
+      if (step.index[j] >= 0 && j != (diagonal_first ? i : 0)) {
+        sum = __fadd_rn(sum, __fmul_rn(step.matrix[4 * i + j], in[j]));
+      }
     }
     row[step.index[i]] = sum;
   }
 }
 
 // Rotates the thread's row in place, `other` a second row that only dense matrices use. Returns the row with the result.
-__device__ inline float* rotate_exactly(const RotationView& rotation, float* row, float* other) {
+__device__ inline float* rotate_exactly(const ExactRotationView& rotation, float* row, float* other) {
   const int dim = rotation.input_dim;
   switch (rotation.kind) {
     case RotationProgram::Kind::steps:
-      for (int s = 0; s < rotation.step_count; ++s) turn_exactly(rotation.steps[s], row);
+      for (int s = 0; s < rotation.step_count; ++s)
+        turn_exactly(rotation.steps[s], rotation.diagonal_first, row);
       return row;
     case RotationProgram::Kind::hadamard:
       for (int i = 0; i < dim; ++i) row[i] = __fmul_rn(__ldg(rotation.numbers + i), row[i]);

@@ -6,7 +6,7 @@
 
 #include "rotorquant/device/attention_sources.cuh"
 #include "rotorquant/device/packed_attention.hpp"
-#include "rotorquant/device/trellis_fragments.cuh"
+#include "rotorquant/device/trellis_pairs.cuh"
 #include "rotorquant/quantizers/quantizer.hpp"
 
 namespace rotorquant::device {
@@ -14,39 +14,6 @@ namespace rotorquant::device {
 // nullptr where both are not such trellis codecs. Errors: keys and values that differ in dim or bits.
 std::unique_ptr<PackedAttention> make_trellis_attention(const Quantizer& keys, const Quantizer& values,
                                                         int gpu);
-
-// The tables of memory 5.
-template <int bits>
-struct HalfPairs;
-template <int bits>
-HalfPairs<bits> make_half_pairs(const TrellisCodebook& codebook);
-extern template HalfPairs<2> make_half_pairs<2>(const TrellisCodebook& codebook);
-extern template HalfPairs<3> make_half_pairs<3>(const TrellisCodebook& codebook);
-
-// Whether values in this format can be attended to.
-bool has_trellis_attention(const TrellisValueFormat& format);
-// log2 of the scale of code 128.
-float scale_octaves(const TrellisValueFormat& format);
-
-template <int bits>
-struct HalfPairs {
-  std::uint32_t pair[trellis_pairs<bits>];  // in fp16, the first coordinate in the lower half
-  std::uint32_t wide[2 * trellis_pairs<bits>];
-
-  // The pair c, c + 1 of run h; `wide`: as in TrellisRuns::offset.
-  template <int run>
-  __device__ __forceinline__ std::uint32_t look_up(const TrellisRuns<bits>& runs, int h, int c,
-                                                   int wide_bit) const {
-    return *reinterpret_cast<const std::uint32_t*>(
-        reinterpret_cast<const std::uint8_t*>(wide_bit >= 0 ? wide : pair) +
-        runs.template offset<2, run>(h, c, wide_bit));
-  }
-};
-
-// 2^((code - 128) / 16 + offset), 0 for code 0, to 2^-21.
-__device__ __forceinline__ float trellis_scale(std::uint32_t code, float offset) {
-  return code == 0 ? 0.0F : exp2f(fmaf(static_cast<float>(code), 0.0625F, offset - 8.0F));
-}
 
 template <int D, int bits>
 struct TrellisSource {

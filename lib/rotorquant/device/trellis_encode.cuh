@@ -12,7 +12,7 @@ namespace rotorquant::device {
 
 struct TrellisEncode {
   TrellisView tables;
-  RotationView rotation;
+  ExactRotationView rotation;
   const void* x;
   ElementType type;
   std::int64_t n;

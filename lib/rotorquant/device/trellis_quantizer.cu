@@ -3,15 +3,6 @@
 #include "rotorquant/device/trellis_rows.cuh"
 
 namespace rotorquant::device {
-namespace {
-
-std::unique_ptr<TrellisRegisterDecoder> make_fast_decoder(const TrellisCodec& codec) {
-  if (auto made = make_block_trellis_decoder(codec)) return made;
-  return make_cascade_trellis_decoder(codec);
-}
-
-}  // namespace
-
 TrellisQuantizer::TrellisQuantizer(std::shared_ptr<const Quantizer> owner, const TrellisCodec& codec, int gpu)
     : owner_(std::move(owner)),
       codec_(codec),
@@ -20,7 +11,7 @@ TrellisQuantizer::TrellisQuantizer(std::shared_ptr<const Quantizer> owner, const
       query_rotation_(codec.rotation().program()),
       tables_(codec.format()),
       encoder_(tables_.view(), codec.rotation().program(), codec.format().scale_trials()),
-      fast_decoder_(make_fast_decoder(codec)) {
+      fast_decoder_(TrellisTensorDecoder::of(codec)) {
   if (has_trellis_scores(codec.format())) fast_scores_.emplace(codec.format());
 }
 

@@ -3,10 +3,10 @@
 #include <memory>
 #include <optional>
 
+#include "rotorquant/device/hopper/trellis_decoder.cuh"
 #include "rotorquant/device/refusals.cuh"
 #include "rotorquant/device/rotate_rows.cuh"
 #include "rotorquant/device/trellis_encode.cuh"
-#include "rotorquant/device/trellis_register_decode.cuh"
 #include "rotorquant/device/trellis_scores.cuh"
 
 namespace rotorquant::device {
@@ -30,8 +30,8 @@ class TrellisQuantizer final : public DeviceQuantizer {
   RowRotation query_rotation_;
   TrellisTables tables_;
   TrellisEncoder encoder_;
-  std::unique_ptr<TrellisRegisterDecoder> fast_decoder_;  // or nullptr
-  std::optional<TrellisScores> fast_scores_;              // where tensor cores can score
+  std::unique_ptr<TrellisTensorDecoder> fast_decoder_;  // or nullptr
+  std::optional<TrellisScores> fast_scores_;            // where tensor cores can score
   RefusalWord refusals_;
 };
 

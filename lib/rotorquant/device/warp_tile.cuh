@@ -22,12 +22,16 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
-// Of 16 bytes to shared memory those that are `there`, the rest zeros; from: readable if any is.
+// Of 16 bytes to shared memory those that are `there`, the rest zeros: in the background if all or none are.
 __device__ __forceinline__ void copy_async_part(void* shared, const void* from, std::int64_t there) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  const int read = there >= 16 ? 16 : there > 0 ? static_cast<int>(there) : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(read)
-               : "memory");
+  if (there >= 16 || there <= 0) {
+    copy_async_16(shared, from, there > 0);
+    return;
+  }
+  for (int i = 0; i < 16; ++i) {
+    static_cast<std::uint8_t*>(shared)[i] =
+        i < there ? static_cast<const std::uint8_t*>(from)[i] : std::uint8_t{0};
+  }
 }
 
 // `bytes` bytes of shared memory from `from` on, of which `there` exist, the rest zeros; both begin at multiples of 16 bytes.

@@ -146,6 +146,7 @@ bool BlockRotation<block>::apply_to_planes(const ConstHostTensor& x, const float
 template <int block>
 RotationProgram BlockRotation<block>::program() const {
   RotationProgram program{RotationProgram::Kind::steps, dim_, output_dim_, {}, {}};
+  program.diagonal_first = true;
   for (std::size_t g = 0; g < matrices_.size(); ++g) {
     const auto first = static_cast<std::int64_t>(g) * block;
     // A left-over pair of a rotor rotation: its matrix keeps the third coordinate apart.

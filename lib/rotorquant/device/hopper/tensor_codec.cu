@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <span>
 
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/device/hopper/tensor_codec.cuh"
 #include "rotorquant/device/hopper/tensor_decode.cuh"
 #include "rotorquant/device/hopper/tensor_encode.cuh"
+#include "rotorquant/device/hopper/tensor_operand.cuh"
 #include "rotorquant/device/plane_scores.cuh"
 
 namespace rotorquant::device {
@@ -38,58 +38,6 @@ struct LocalKind256 {
   using Decode = Encode;
 };
 
-// R, [dim, dim] row-major, by the rotation's own arithmetic.
-std::vector<float> matrix_of(const Rotation& rotation) {
-  const std::int64_t dim = rotation.input_dim();
-  const auto size = static_cast<std::size_t>(dim * dim);
-  std::vector<float> unit(size, 0.0F), columns(size), matrix(size);
-  for (std::int64_t i = 0; i < dim; ++i) unit[static_cast<std::size_t>(i * (dim + 1))] = 1.0F;
-  rotation.apply({unit.data(), dim, dim}, {columns.data(), dim, dim});
-  for (std::int64_t i = 0; i < dim; ++i) {
-    for (std::int64_t j = 0; j < dim; ++j) {
-      matrix[static_cast<std::size_t>(i * dim + j)] = columns[static_cast<std::size_t>(j * dim + i)];
-    }
-  }
-  return matrix;
-}
-
-// Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding. Nothing if the
-// pieces' products leave out an entry that is not 0.
-template <typename Shape, typename Entry>
-std::optional<std::vector<std::uint8_t>> operand_of(bool encode, const Entry& entry) {
-  std::vector<std::uint8_t> image(Shape::pieces * Shape::piece_bytes, 0);
-  std::vector<bool> covered(Shape::dim * Shape::dim, false);
-  const auto put = [&](std::size_t at, float value) {
-    const std::uint16_t half = float_to_half(value);
-    std::memcpy(&image[at], &half, sizeof half);
-    return half_to_float(half);
-  };
-  for (int piece = 0; piece < Shape::pieces; ++piece) {
-    for (int i = 0; i < Shape::piece_steps * wgmma_depth; ++i) {
-      const int step = Shape::step_of(piece, i / wgmma_depth), k = i % wgmma_depth;
-      const int inner = encode ? Shape::encode_inner(step, k) : Shape::decode_inner(step, k);
-      for (int n = 0; n < Shape::columns; ++n) {
-        const int result = encode ? Shape::encode_column(piece, n) : Shape::decode_column(piece, n);
-        const float value = entry(result, inner) * tensor_scale;
-        const int at = piece * Shape::piece_bytes +
-                       i / operand_block_depth * operand_block_bytes(Shape::columns) +
-                       operand_offset(n, i % operand_block_depth);
-        const float first = put(static_cast<std::size_t>(at), value);
-        put(static_cast<std::size_t>(at + Shape::term_bytes), value - first);
-        covered[static_cast<std::size_t>(result * Shape::dim + inner)] = true;
-      }
-    }
-  }
-  for (int result = 0; result < Shape::dim; ++result) {
-    for (int inner = 0; inner < Shape::dim; ++inner) {
-      if (entry(result, inner) != 0.0F && !covered[static_cast<std::size_t>(result * Shape::dim + inner)]) {
-        return std::nullopt;
-      }
-    }
-  }
-  return image;
-}
-
 template <typename Kind>
 bool make_operands(std::span<const float> matrix, int dim, Buffer<std::uint8_t>& encode,
                    Buffer<std::uint8_t>& decode) {
@@ -104,14 +52,6 @@ bool make_operands(std::span<const float> matrix, int dim, Buffer<std::uint8_t>&
   encode = Buffer<std::uint8_t>(*forward);
   decode = Buffer<std::uint8_t>(*backward);
   return true;
-}
-
-bool is_this_architecture() {
-  int gpu = 0, major = 0, minor = 0;
-  check(cudaGetDevice(&gpu), "choice of a GPU");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu), "look-up of the GPU");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu), "look-up of the GPU");
-  return major == 9 && minor == 0;
 }
 
 }  // namespace
