@@ -78,7 +78,8 @@ std::optional<MetricSummary> summarize_metric(const MetricInfo& info, std::size_
 }
 
 // Metrics that a row also tells layer by layer.
-constexpr Metric layer_metrics[] = {Metric::key_nmse, Metric::value_nmse, Metric::attention_kl, Metric::output_nmse};
+constexpr Metric layer_metrics[] = {Metric::key_nmse, Metric::value_nmse, Metric::attention_kl,
+                                    Metric::output_nmse};
 
 // Means over seeds and KV heads for each of `layers`.
 std::vector<double> means_by_layer(Metric metric, const RowCells& cells,
@@ -90,7 +91,8 @@ std::vector<double> means_by_layer(Metric metric, const RowCells& cells,
     for (std::size_t place = 0; place < cells.places.size(); ++place) {
       if (cells.places[place].first != layer) continue;
       double place_sum = 0.0;
-      for (const auto& line : cells.by_seed) place_sum += line[place]->metrics[static_cast<std::size_t>(metric)];
+      for (const auto& line : cells.by_seed)
+        place_sum += line[place]->metrics[static_cast<std::size_t>(metric)];
       if (!std::isfinite(place_sum)) continue;
       sum += place_sum / static_cast<double>(cells.by_seed.size());
       count += 1.0;

@@ -82,13 +82,7 @@ ROTORQUANT_AVX512_INLINE __m512 centroids_of_quarter(__m512i index, __m512 low) 
 }
 inline constexpr int most_byte_bits = 4;
 
-// Two bytes. The intrinsic reads memory into the mask register directly.
-ROTORQUANT_AVX512_INLINE __mmask16 load_mask(const std::uint8_t* place) {
-  using AnyAlignment [[gnu::aligned(1), gnu::may_alias]] = __mmask16;
-  return *reinterpret_cast<const AnyAlignment*>(place);
-}
-
-// The masks of the coordinates [16 chunk, 16 chunk + 16) of a vector at its planes of `stride` bytes, and back. A
+// The masks of the coordinates [16 chunk, 16 chunk + 16) of a vector at its planes of `stride` bytes. A
 // last chunk of up to 8 coordinates has one byte in each plane.
 template <int bits>
 ROTORQUANT_AVX512_INLINE void load_masks(const std::uint8_t* planes, std::int64_t stride, std::int64_t chunk,

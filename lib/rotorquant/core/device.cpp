@@ -8,7 +8,9 @@ namespace rotorquant {
 
 #ifdef ROTORQUANT_CUDA
 
-bool built_with_cuda() { return true; }
+bool built_with_cuda() {
+  return true;
+}
 
 std::vector<GpuInfo> available_gpus() {
   int count = 0;
@@ -25,9 +27,13 @@ std::vector<GpuInfo> available_gpus() {
 
 #else
 
-bool built_with_cuda() { return false; }
+bool built_with_cuda() {
+  return false;
+}
 
-std::vector<GpuInfo> available_gpus() { return {}; }
+std::vector<GpuInfo> available_gpus() {
+  return {};
+}
 
 #endif
 

@@ -17,8 +17,7 @@ const ScalarCodec& packed_codec(const Quantizer& quantizer) {
     throw Error(
         "attend: no CUDA attention over these codes; valid: scalar codes of 2 to 4 bits and 64 or 128 "
         "coordinates, a codebook symmetric about 0, norms in fp16; trellis codes of memory 5, 2 or 3 bits "
-        "and as "
-        "many coordinates");
+        "and as many coordinates");
   }
   return *codec;
 }

@@ -42,17 +42,9 @@ ROTORQUANT_AVX512_INLINE void score_group(const ScalarTables& tables, const Scor
     }
   }
   for (; c < queries.dim; c += lanes) {
-    const bool two_bytes = stride - c / 8 >= 2;
     for (int r = 0; r < rows_together; ++r) {
-      const std::uint8_t* row = planes + r * bits * stride + c / 8;
       __mmask16 masks[bits] = {};
-      for (int j = 0; j < bits; ++j) {
-        if (two_bytes) {
-          std::memcpy(&masks[j], row + j * stride, 2);
-        } else {
-          masks[j] = row[j * stride];
-        }
-      }
+      load_masks<bits>(planes + r * bits * stride, stride, c / lanes, masks);
       add(r, c, centroids_of<bits>(masks, table, low));
     }
   }

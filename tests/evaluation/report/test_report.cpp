@@ -41,10 +41,10 @@ TEST(Report, FieldsComeInAFixedOrder) {
   EXPECT_EQ(names_of(report["meta"]),
             (std::vector<std::string>{"schema", "tool", "version", "git", "argv", "config", "compiler",
                                       "flags", "isa", "cpu", "gpu", "seeds", "metrics", "time"}));
-  EXPECT_EQ(names_of(report["rows"][0]),
-            (std::vector<std::string>{"dataset", "quantizer", "keys", "values", "bits", "device",
-                                      "bits_per_value", "side_bits_per_value", "side", "stored", "metrics",
-                                      "by_layer"}));
+  EXPECT_EQ(
+      names_of(report["rows"][0]),
+      (std::vector<std::string>{"dataset", "quantizer", "keys", "values", "bits", "device", "bits_per_value",
+                                "side_bits_per_value", "side", "stored", "metrics", "by_layer"}));
   EXPECT_EQ(report["schema"], "rotorquant-report/1");
 }
 

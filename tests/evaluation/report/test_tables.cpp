@@ -275,7 +275,8 @@ TEST(Tables, WrongRequestsSayWhatWouldBeValid) {
   EXPECT_EQ(failure([] { table_format("latx"); }),
             "unknown table format 'latx'; expected latex, markdown, csv, html, text; did you mean 'latex'?");
   EXPECT_EQ(failure([] { table_layout("pivto"); }),
-            "unknown table layout 'pivto'; expected rows, pivot, compare, equal-bits, stored, correlations; did you mean 'pivot'?");
+            "unknown table layout 'pivto'; expected rows, pivot, compare, equal-bits, stored, correlations; "
+            "did you mean 'pivot'?");
 }
 
 TEST(Tables, AReportAgainstItsSchemaIsNamed) {
