@@ -57,9 +57,9 @@ inline FloatLanes second_order_exponential(const FloatLanes& x) {
   const FloatLanes r = (x - k * ln2_high) - k * ln2_low;
   FloatLanes series = coefficients[0] + FloatLanes{};
   for (std::size_t n = 1; n < std::size(coefficients); ++n) series = series * r + coefficients[n];
-  IntLanes exponent;
+  BitLanes exponent;  // wraps where x is out of range
   std::memcpy(&exponent, &shifted, sizeof(exponent));
-  exponent = (exponent << 23) + (127 << 23);
+  exponent = (exponent << 23) + (127U << 23);
   FloatLanes power;
   std::memcpy(&power, &exponent, sizeof(power));
   return power * (r * r * series) + ((power - 1.0F) + (power * r - x));

@@ -11,9 +11,10 @@ using Lanes = double __attribute__((vector_size(64)));
 using LongLanes = long long __attribute__((vector_size(64)));
 inline constexpr std::int64_t lane_count = 8;
 
-// Likewise sixteen float32, int32 and int16.
+// Likewise sixteen float32, int32, their bits, and int16.
 using FloatLanes = float __attribute__((vector_size(64)));
 using IntLanes = std::int32_t __attribute__((vector_size(64)));
+using BitLanes = std::uint32_t __attribute__((vector_size(64)));
 using ShortLanes = std::int16_t __attribute__((vector_size(32)));
 inline constexpr std::int64_t float_lane_count = 16;
 
