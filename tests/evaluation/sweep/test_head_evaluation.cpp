@@ -1,5 +1,7 @@
 // What the cells of a head share, and what they must not.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -13,7 +15,9 @@ namespace {
 class Heads : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    path_ = (std::filesystem::path(::testing::TempDir()) / "head_evaluation.h5").string();
+    // Tests run in processes of their own, several at a time.
+    path_ = (std::filesystem::path(::testing::TempDir()) / fmt::format("head_evaluation_{}.h5", getpid()))
+                .string();
     SynthOptions options;
     options.layers = 1;
     options.kv_heads = 1;
