@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "evaluation/bench/cublas.hpp"
+#include "evaluation/bench/gpu_checks.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
@@ -23,207 +24,11 @@
 namespace rotorquant::evaluation {
 namespace {
 
-// Vectors drawn; longer inputs repeat them. No kernel's speed depends on the values.
-constexpr std::int64_t distinct_vectors = 4096;
-constexpr std::uint64_t data_seed = 1;
-// Rows that a check compares: the first ones, which hold all distinct vectors once.
-constexpr std::int64_t checked_rows = 256;
-// Of the checked rows' arrays; a coordinate within 1e-5 of a boundary may fall to its other side.
-constexpr std::int64_t rows_that_may_differ = 4;
-// Of the norms' product: tensor cores score with fp16 centroids.
-constexpr double score_tolerance = 2e-4;
-// Of the output's norm: weights are fp16, and outputs are shorter than the values they average.
-constexpr double attend_tolerance = 5e-3;
-
-// What the operations of a group share.
-struct Data {
-  BenchShape shape;
-  int gpu;
-  std::vector<float> drawn;  // [distinct, dim], rounded to the shape's type
-  std::int64_t distinct;
-  DeviceMemory input;    // [vectors, dim] of shape.type
-  DeviceMemory output;   // the same
-  DeviceMemory queries;  // [heads * queries_a_head, dim] float32
-  DeviceMemory scores;   // [1, vectors] or [heads * queries_a_head, dim] float32
-  DeviceWorkspace workspace;
-  std::vector<float> query_values;
-
-  static std::int64_t heads_of(const BenchShape& shape) {
-    return std::max<std::int64_t>(1, shape.vectors / attended_tokens);
-  }
-  static std::int64_t query_rows(const BenchShape& shape) { return heads_of(shape) * queries_a_head; }
-
-  Data(const BenchShape& given, int on_gpu)
-      : shape(given),
-        gpu(on_gpu),
-        distinct(std::min(distinct_vectors, given.vectors)),
-        input(on_gpu, given.vectors * given.dim * element_bytes(given.type)),
-        output(on_gpu, input.bytes()),
-        queries(on_gpu, 4 * query_rows(given) * given.dim),
-        scores(on_gpu, 4 * std::max(given.vectors, query_rows(given) * given.dim)) {
-    RandomStream stream(data_seed, Purpose::synthetic);
-    drawn.resize(static_cast<std::size_t>(distinct * shape.dim));
-    for (float& value : drawn) value = static_cast<float>(stream.normal());
-    std::vector<std::uint8_t> elements(drawn.size() * static_cast<std::size_t>(element_bytes(shape.type)));
-    store_elements(shape.type, drawn.data(), distinct * shape.dim, elements.data());
-    load_elements(shape.type, elements.data(), distinct * shape.dim, drawn.data());
-    input.upload(elements.data(), 0, static_cast<std::int64_t>(elements.size()));
-    input.repeat(static_cast<std::int64_t>(elements.size()));
-    query_values.resize(static_cast<std::size_t>(query_rows(shape) * shape.dim));
-    for (float& value : query_values) value = static_cast<float>(stream.normal());
-    queries.upload(query_values.data(), 0, queries.bytes());
-  }
-
-  std::int64_t checked() const { return std::min(checked_rows, shape.vectors); }
-  HostView<const float> checked_vectors() const { return {drawn.data(), checked(), shape.dim}; }
-  ConstDeviceTensor x() const { return {input.data(), shape.type, shape.vectors, shape.dim}; }
-  DeviceTensor y() const { return {output.data(), shape.type, shape.vectors, shape.dim}; }
-  const float* query() const { return reinterpret_cast<const float*>(queries.data()); }
-  float* score_values() const { return reinterpret_cast<float*>(scores.data()); }
-  AttentionSize attention() const {
-    const std::int64_t tokens = shape.vectors / heads_of(shape);
-    return {heads_of(shape), queries_a_head, tokens, tokens, 1.0F / std::sqrt(static_cast<float>(shape.dim))};
-  }
-};
-
-// A quantizer with the codes of the whole input.
-struct Subject {
-  std::string text;
-  std::shared_ptr<const Quantizer> quantizer;
-  std::unique_ptr<DeviceQuantizer> device;
-  std::shared_ptr<Data> data;
-  std::vector<std::unique_ptr<DeviceMemory>> arrays;
-
-  std::int64_t code_bytes() const { return data->shape.vectors * quantizer->layout().bytes_per_vector(); }
-  Codes<Space::cuda> codes() const {
-    Codes<Space::cuda> view;
-    for (std::size_t a = 0; a < arrays.size(); ++a) view.arrays[a] = arrays[a]->data();
-    view.count = data->shape.vectors;
-    return view;
-  }
-  void encode() const { device->encode(nullptr, data->x(), codes()); }
-  void finish() const { device->finish(nullptr); }
-  // The first rows' codes, as the GPU wrote them.
-  CodeBuffer checked_codes() const {
-    CodeBuffer buffer(quantizer->layout(), data->checked());
-    for (std::size_t a = 0; a < arrays.size(); ++a) {
-      arrays[a]->download(buffer.view().arrays[a], 0,
-                          data->checked() * quantizer->layout().arrays[a].bytes_per_vector());
-    }
-    return buffer;
-  }
-  std::vector<float> checked_decoded() const {
-    std::vector<float> decoded(static_cast<std::size_t>(data->checked() * data->shape.dim));
-    quantizer->decode({}, checked_codes().view(), {decoded.data(), data->checked(), data->shape.dim});
-    return decoded;
-  }
-};
-
-double norm_of(const float* x, std::int64_t dim) {
-  double energy = 0.0;
-  for (std::int64_t c = 0; c < dim; ++c) energy += static_cast<double>(x[c]) * static_cast<double>(x[c]);
-  return std::sqrt(energy);
-}
-
-double distance_of(const float* x, const float* y, std::int64_t dim) {
-  double energy = 0.0;
-  for (std::int64_t c = 0; c < dim; ++c)
-    energy += std::pow(static_cast<double>(x[c]) - static_cast<double>(y[c]), 2);
-  return std::sqrt(energy);
-}
-
-[[noreturn]] void refuse(const std::string& operation, const std::string& text, std::int64_t row) {
-  throw Error(fmt::format("bench: {} by '{}' on the GPU is wrong at vector {}", operation, text, row));
-}
-
-void check_encode(const Subject& subject) {
-  subject.encode();
-  subject.finish();
-  const CodeBuffer got = subject.checked_codes();
-  CodeBuffer want(subject.quantizer->layout(), subject.data->checked());
-  subject.quantizer->encode({}, subject.data->checked_vectors(), want.view());
-  std::int64_t different = 0;
-  for (std::size_t a = 0; a < subject.arrays.size(); ++a) {
-    const std::int64_t bytes = subject.quantizer->layout().arrays[a].bytes_per_vector();
-    for (std::int64_t r = 0; r < subject.data->checked(); ++r) {
-      if (std::memcmp(got.view().arrays[a] + r * bytes, std::as_const(want).view().arrays[a] + r * bytes,
-                      static_cast<std::size_t>(bytes)) != 0 &&
-          ++different > rows_that_may_differ)
-        refuse("encode", subject.text, r);
-    }
-  }
-}
-
-void check_decode(const Subject& subject) {
-  const Data& data = *subject.data;
-  subject.device->decode(nullptr, subject.codes(), data.y());
-  subject.finish();
-  const std::int64_t count = data.checked() * data.shape.dim;
-  std::vector<std::uint8_t> elements(static_cast<std::size_t>(count * element_bytes(data.shape.type)));
-  std::vector<float> got(static_cast<std::size_t>(count));
-  data.output.download(elements.data(), 0, static_cast<std::int64_t>(elements.size()));
-  load_elements(data.shape.type, elements.data(), count, got.data());
-  const std::vector<float> want = subject.checked_decoded();
-  const double tolerance = data.shape.type == rotorquant::ElementType::bfloat16 ? 0x1p-8 : 0x1p-11;
-  for (std::int64_t r = 0; r < data.checked(); ++r) {
-    const float* const row = want.data() + r * data.shape.dim;
-    if (!(distance_of(got.data() + r * data.shape.dim, row, data.shape.dim) <=
-          tolerance * norm_of(row, data.shape.dim)))
-      refuse("decode", subject.text, r);
-  }
-}
-
-void check_score(const Subject& subject) {
-  const Data& data = *subject.data;
-  const std::vector<float> keys = subject.checked_decoded();
-  std::vector<float> got(static_cast<std::size_t>(data.checked()));
-  data.scores.download(got.data(), 0, 4 * data.checked());
-  for (std::int64_t r = 0; r < data.checked(); ++r) {
-    const float* const key = keys.data() + r * data.shape.dim;
-    double want = 0.0;
-    for (std::int64_t c = 0; c < data.shape.dim; ++c)
-      want +=
-          static_cast<double>(key[c]) * static_cast<double>(data.query_values[static_cast<std::size_t>(c)]);
-    const double size = norm_of(key, data.shape.dim) * norm_of(data.query_values.data(), data.shape.dim);
-    if (!(std::abs(static_cast<double>(got[static_cast<std::size_t>(r)]) - want) <= score_tolerance * size))
-      refuse("score", subject.text, r);
-  }
-}
-
-// The outputs of the first head against float64 attention over `rows` [distinct, dim], which its tokens repeat.
-void check_attention(const Data& data, const std::vector<float>& rows, const std::string& text) {
-  const std::int64_t dim = data.shape.dim;
-  const AttentionSize size = data.attention();
-  std::vector<float> got(static_cast<std::size_t>(queries_a_head * dim));
-  data.scores.download(got.data(), 0, 4 * queries_a_head * dim);
-  for (std::int64_t i = 0; i < queries_a_head; ++i) {
-    std::vector<double> output(static_cast<std::size_t>(dim), 0.0);
-    double sum = 0.0;
-    for (std::int64_t t = 0; t < size.tokens; ++t) {
-      const float* const row = rows.data() + t % data.distinct * dim;
-      double score = 0.0;
-      for (std::int64_t c = 0; c < dim; ++c) {
-        score += static_cast<double>(row[c]) *
-                 static_cast<double>(data.query_values[static_cast<std::size_t>(i * dim + c)]);
-      }
-      const double weight = std::exp(score * static_cast<double>(size.scale));
-      sum += weight;
-      for (std::int64_t c = 0; c < dim; ++c)
-        output[static_cast<std::size_t>(c)] += weight * static_cast<double>(row[c]);
-    }
-    std::vector<float> want(static_cast<std::size_t>(dim));
-    for (std::size_t c = 0; c < want.size(); ++c) want[c] = static_cast<float>(output[c] / sum);
-    if (!(distance_of(got.data() + i * dim, want.data(), dim) <=
-          attend_tolerance * norm_of(want.data(), dim)))
-      refuse(attend_operation, text, i);
-  }
-}
-
 std::function<double(int)> gpu_timer(int gpu, std::function<void()> run) {
   return [gpu, run = std::move(run)](int repetitions) { return time_cold_on_gpu(gpu, repetitions, run); };
 }
 
-BenchOperation copy_of(const std::shared_ptr<Data>& data) {
+BenchOperation copy_of(const std::shared_ptr<GpuData>& data) {
   const std::int64_t bytes = data->input.bytes();
   const auto check = [data, bytes] {
     copy_on_gpu(data->input, data->output, bytes);
@@ -238,7 +43,7 @@ BenchOperation copy_of(const std::shared_ptr<Data>& data) {
   return {copy_operation, "", bytes, bytes, check, gpu_timer(data->gpu, run)};
 }
 
-BenchOperation read_of(const std::shared_ptr<Data>& data) {
+BenchOperation read_of(const std::shared_ptr<GpuData>& data) {
   const std::int64_t bytes = data->input.bytes() / 16 * 16;
   const auto run = [data, bytes] { read_on_gpu(data->input, bytes, data->scores); };
   const auto check = [data, run, bytes] {
@@ -253,8 +58,8 @@ BenchOperation read_of(const std::shared_ptr<Data>& data) {
   return {read_operation, "", bytes, 0, check, gpu_timer(data->gpu, run)};
 }
 
-BenchOperation attend_half_of(const std::shared_ptr<Data>& data) {
-  const std::int64_t rows = Data::query_rows(data->shape), dim = data->shape.dim;
+BenchOperation attend_half_of(const std::shared_ptr<GpuData>& data) {
+  const std::int64_t rows = GpuData::query_rows(data->shape), dim = data->shape.dim;
   const auto run = [data, rows, dim] {
     attend_half(nullptr, data->workspace, data->attention(), {data->query(), rows, dim}, data->input.data(),
                 data->output.data(), {data->score_values(), rows, dim});
@@ -270,9 +75,9 @@ BenchOperation attend_half_of(const std::shared_ptr<Data>& data) {
 }
 
 // A rotation in the shape's own type, y = R x.
-BenchOperation rotate_of(const std::shared_ptr<Data>& data) {
+BenchOperation rotate_of(const std::shared_ptr<GpuData>& data) {
   const std::int64_t dim = data->shape.dim;
-  std::vector<float> matrix = DenseRotation::haar(dim, data_seed).program().numbers;
+  std::vector<float> matrix = DenseRotation::haar(dim, gpu_data_seed).program().numbers;
   std::vector<std::uint8_t> elements(matrix.size() *
                                      static_cast<std::size_t>(element_bytes(data->shape.type)));
   store_elements(data->shape.type, matrix.data(), dim * dim, elements.data());
@@ -303,16 +108,15 @@ BenchOperation rotate_of(const std::shared_ptr<Data>& data) {
         }
         want[static_cast<std::size_t>(i)] = static_cast<float>(sum);
       }
-      if (!(distance_of(got.data() + r * dim, want.data(), dim) <= tolerance * norm_of(want.data(), dim)))
-        refuse(rotate_operation, dense_baseline, r);
+      check_row(got.data() + r * dim, want.data(), dim, tolerance, {rotate_operation, dense_baseline, r});
     }
   };
   const std::int64_t bytes = data->input.bytes();
   return {rotate_operation, dense_baseline, bytes, bytes, check, gpu_timer(data->gpu, run)};
 }
 
-BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subject>& subject) {
-  const Data& data = *subject->data;
+BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSubject>& subject) {
+  const GpuData& data = *subject->data;
   const std::int64_t bytes = data.input.bytes(), code_bytes = subject->code_bytes();
   if (name == "encode") {
     return {name,
@@ -331,7 +135,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
     return {name, subject->text, code_bytes, bytes, check, gpu_timer(data.gpu, run)};
   }
   const auto run = [subject] {
-    Data& shared = *subject->data;
+    GpuData& shared = *subject->data;
     subject->device->score(nullptr, shared.workspace, {shared.query(), 1, shared.shape.dim}, subject->codes(),
                            {shared.score_values(), 1, shared.shape.vectors});
   };
@@ -345,15 +149,15 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
 }
 
 // Keys and values both in codes of the subject's; values in a copy of them, so that each is read from memory.
-BenchOperation attend_of(const std::shared_ptr<Subject>& subject,
+BenchOperation attend_of(const std::shared_ptr<GpuSubject>& subject,
                          const std::shared_ptr<PackedAttention>& attention) {
-  const std::int64_t rows = Data::query_rows(subject->data->shape), dim = subject->data->shape.dim;
+  const std::int64_t rows = GpuData::query_rows(subject->data->shape), dim = subject->data->shape.dim;
   auto copies = std::make_shared<std::vector<std::unique_ptr<DeviceMemory>>>();
   for (const auto& array : subject->arrays) {
     copies->push_back(std::make_unique<DeviceMemory>(subject->data->gpu, array->bytes()));
   }
   const auto run = [subject, attention, copies, rows, dim] {
-    Data& data = *subject->data;
+    GpuData& data = *subject->data;
     Codes<Space::cuda> values;
     for (std::size_t a = 0; a < copies->size(); ++a) values.arrays[a] = (*copies)[a]->data();
     values.count = data.shape.vectors;
@@ -361,7 +165,7 @@ BenchOperation attend_of(const std::shared_ptr<Subject>& subject,
                       values, {data.score_values(), rows, dim});
   };
   const auto check = [subject, copies, run] {
-    const Data& data = *subject->data;
+    const GpuData& data = *subject->data;
     subject->encode();
     for (std::size_t a = 0; a < copies->size(); ++a) {
       copy_on_gpu(*subject->arrays[a], *(*copies)[a], subject->arrays[a]->bytes());
@@ -403,9 +207,9 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
                                    shape.vectors, attended_tokens));
     }
   }
-  const auto data = std::make_shared<Data>(shape, request.gpu);
+  const auto data = std::make_shared<GpuData>(shape, request.gpu);
   BenchGroup group{shape, {copy_of(data), read_of(data)}};
-  std::vector<std::shared_ptr<Subject>> subjects;
+  std::vector<std::shared_ptr<GpuSubject>> subjects;
   for (const std::string& text : request.quantizers) {
     if (text == half_baseline) continue;
     const std::string what = fmt::format("{} at {} bits", text, shape.bits);
@@ -424,9 +228,9 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
       skipped.push_back({what, "too few bits for this quantizer"});
       continue;
     }
-    auto subject = std::make_shared<Subject>();
+    auto subject = std::make_shared<GpuSubject>();
     subject->text = text;
-    subject->quantizer = make_quantizer(QuantizerSpec::parse(text), {shape.bits, data_seed, shape.dim});
+    subject->quantizer = make_quantizer(QuantizerSpec::parse(text), {shape.bits, gpu_data_seed, shape.dim});
     if (const auto reason = subject->quantizer->unsupported_on(Space::cuda)) {
       skipped.push_back({what, *reason});
       continue;
