@@ -7,7 +7,7 @@ namespace rotorquant {
 
 enum class Isa {
   serial,  // plain C++
-  avx2,    // AVX2
+  avx2,    // AVX2 with FMA and F16C
   avx512,  // AVX-512 F, BW, DQ and VL
 };
 

@@ -15,6 +15,9 @@ void store_scaled(Isa isa, const float* x, const float* factors, bool stream, co
 
 void finish_streams();
 
+// Results that take more than this would push one another out of the caches before anybody reads them.
+inline constexpr std::int64_t streamed_bytes = 32 << 20;
+
 // Whether rows of `out` may be written past the caches 16 numbers at a time.
 inline bool streams_whole(const HostTensor& out) {
   constexpr std::int64_t together = 16;

@@ -86,6 +86,20 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
     }
     diagonal_[k] = metric_[k * n + k];
   }
+  code_ = {&planes_, layout_.arrays[0].bytes_per_vector(), parameters_->centroid_bits,
+           parameters_->scale.bits};
+  for (int scale_code = 0; scale_code < 1 << parameters_->scale.bits; ++scale_code) {
+    const int steps = scale_code - (1 << (parameters_->scale.bits - 1)) + parameters_->scale.zero;
+    scales_.push_back(
+        static_cast<float>(std::exp2(static_cast<double>(steps) / parameters_->scale.steps_per_octave)));
+  }
+  inverse_ = inverse_program(parameters_->transform, deviations, order);
+  if (code.kind == CalibratedCodecKind::lloyd_max)
+    level_tables_.emplace(planes_, codebooks_, inverse_.scales);
+  std::vector<float> offsets = parameters_->centroids;
+  for (std::size_t i = 0; i < offsets.size(); ++i) offsets[i] += shift_[i % n];
+  offset_tables_ = OffsetTables(offsets, dim);
+
   level_search_.dim = dim;
   level_search_.ends[0] = dim;
   for (int width = 1; width <= max_width; ++width)
@@ -96,55 +110,6 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
     // The metric is the trellis' from here on: descent over single indices does not apply to its symbols.
     trellis_.emplace(widths_, order, std::move(metric_), code.memory);
   }
-}
-
-float CalibratedCodec::scale_of(int code) const {
-  const ScaleCode& format = parameters_->scale;
-  const int steps = code - (1 << (format.bits - 1)) + format.zero;
-  return static_cast<float>(std::exp2(static_cast<double>(steps) / format.steps_per_octave));
-}
-
-void CalibratedCodec::decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const {
-  const auto n = static_cast<std::size_t>(layout_.dim);
-  const std::int64_t stride = layout_.arrays[0].bytes_per_vector();
-  const auto field = [](const trellis::BitString& string, std::int64_t bit, int bits) {
-    return static_cast<int>(trellis::load_bits(string, static_cast<std::size_t>(bit)) & ((1U << bits) - 1U));
-  };
-  parallel_chunks(context, x.rows, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t count = end - begin;
-    std::vector<std::uint8_t> symbols(static_cast<std::size_t>(planes_.symbol_bytes()));
-    std::vector<float> scaled(static_cast<std::size_t>(count) * n);
-    std::vector<float> values(n);
-    CalibratedTrellis::Workspace trellis_workspace;
-    std::vector<std::size_t> centroids(static_cast<std::size_t>(count));
-    for (std::int64_t t = 0; t < count; ++t) {
-      const trellis::BitString string{codes.arrays[0] + (begin + t) * stride,
-                                      static_cast<std::size_t>(stride)};
-      planes_.read(string, 0, symbols.data());
-      const int centroid = field(string, planes_.bits(), parameters_->centroid_bits);
-      if (centroid >= parameters_->num_centroids()) {
-        throw Error("decode: row " + std::to_string(begin + t) + " names centroid " +
-                    std::to_string(centroid) + "; valid: 0.." +
-                    std::to_string(parameters_->num_centroids() - 1));
-      }
-      centroids[static_cast<std::size_t>(t)] = static_cast<std::size_t>(centroid);
-      const float scale =
-          scale_of(field(string, planes_.bits() + parameters_->centroid_bits, parameters_->scale.bits));
-      if (trellis_) {
-        trellis_->decode(symbols.data(), values.data(), trellis_workspace);
-      } else {
-        for (std::size_t i = 0; i < n; ++i) values[i] = levels_at(static_cast<std::int64_t>(i))[symbols[i]];
-      }
-      for (std::size_t i = 0; i < n; ++i) scaled[static_cast<std::size_t>(t) * n + i] = scale * values[i];
-    }
-    dense_product({scaled.data(), count, layout_.dim}, {backward_.data(), layout_.dim, layout_.dim},
-                  x.row_range(begin, count));
-    for (std::int64_t t = 0; t < count; ++t) {
-      const float* centroid = parameters_->centroids.data() + centroids[static_cast<std::size_t>(t)] * n;
-      float* row = x.row(begin + t);
-      for (std::size_t i = 0; i < n; ++i) row[i] += shift_[i] + centroid[i];
-    }
-  });
 }
 
 }  // namespace rotorquant

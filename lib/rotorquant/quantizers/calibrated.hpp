@@ -16,8 +16,10 @@
 #include <vector>
 
 #include "rotorquant/codes/mixed_planes.hpp"
+#include "rotorquant/quantizers/calibrated_columns.hpp"
 #include "rotorquant/quantizers/calibrated_parameters.hpp"
 #include "rotorquant/quantizers/calibrated_trellis.hpp"
+#include "rotorquant/quantizers/cascade_program.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
 
@@ -61,19 +63,21 @@ class CalibratedCodec final : public Quantizer {
   // x [n, dim]: keys before RoPE.
   void encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const override;
   void decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const override;
+  void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
+                     const HostTensor& x) const override;
 
   const CalibratedParameters& parameters() const { return *parameters_; }
   const SequenceAdaptation& adaptation() const { return adaptation_; }
   const std::vector<std::uint8_t>& widths() const { return widths_; }  // [dim]
   const MixedPlanes& planes() const { return planes_; }
   const CalibratedTrellis* trellis() const { return trellis_ ? &*trellis_ : nullptr; }
-  // What decoding adds and multiplies by: x^ = c + h + n (y^ in storage order) backward.
+  // What decoding adds and multiplies by, as a matrix: x^ = c + h + n (y^ in storage order) backward.
   std::span<const float> shift() const { return shift_; }        // [dim]
   std::span<const float> backward() const { return backward_; }  // [dim, dim]
 
  private:
   struct Workspace;
-  float scale_of(int code) const;
+  float scale_of(int code) const { return scales_[static_cast<std::size_t>(code)]; }
   int nearest_scale_code(double scale) const;
   void encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
                      Workspace& workspace) const;
@@ -81,6 +85,10 @@ class CalibratedCodec final : public Quantizer {
   void descend(float scale, Workspace& workspace) const;
   void set_residual(const float* transformed, std::size_t centroid, Workspace& workspace) const;
   float search_trellis(const float* transformed, std::size_t& centroid, Workspace& workspace) const;
+  // codes of up to cascade_lanes vectors -> x; `first_row` is the row of x(0) in the whole, for messages.
+  void decode_block(const std::uint8_t* codes, std::int64_t first_row, bool stream,
+                    const HostTensor& x) const;
+  BlockFields read_trellis(const std::uint8_t* codes, std::int64_t count, float* columns) const;
   const NormalLevels& levels_at(std::int64_t position) const {
     return codebooks_[widths_[static_cast<std::size_t>(planes_.order()[static_cast<std::size_t>(position)])]];
   }
@@ -97,6 +105,11 @@ class CalibratedCodec final : public Quantizer {
   std::vector<float> shift_;              // [dim], of the key's own coordinates
   std::vector<float> forward_;            // [dim, dim]: x - h times this is F (x - h) / sigma
   std::vector<float> backward_;           // [dim, dim]: y^ times this is F^-1 (sigma y^)
+  CalibratedLayout code_;
+  std::vector<float> scales_;  // n by scale code
+  CascadeProgram inverse_;     // y^ -> F^-1 (sigma y^)
+  std::optional<LevelTables> level_tables_;
+  OffsetTables offset_tables_;  // c + h
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
   std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, which has it
   std::vector<float> diagonal_;  // [dim] of that metric

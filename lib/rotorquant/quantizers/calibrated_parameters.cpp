@@ -12,18 +12,6 @@ namespace {
 
 using Block = std::array<double, 9>;
 
-Block inverse_of(const std::array<float, 9>& block) {
-  Block m;
-  std::copy(block.begin(), block.end(), m.begin());
-  const Block adjugate = {m[4] * m[8] - m[5] * m[7], m[2] * m[7] - m[1] * m[8], m[1] * m[5] - m[2] * m[4],
-                          m[5] * m[6] - m[3] * m[8], m[0] * m[8] - m[2] * m[6], m[2] * m[3] - m[0] * m[5],
-                          m[3] * m[7] - m[4] * m[6], m[1] * m[6] - m[0] * m[7], m[0] * m[4] - m[1] * m[3]};
-  const double determinant = m[0] * adjugate[0] + m[1] * adjugate[3] + m[2] * adjugate[6];
-  Block inverse;
-  for (std::size_t i = 0; i < 9; ++i) inverse[i] = adjugate[i] / determinant;
-  return inverse;
-}
-
 // Rows `triple` of matrix [dim, dim] <- block times these rows.
 void multiply_rows(const std::array<std::int32_t, 3>& triple, const Block& block, std::size_t dim,
                    std::vector<double>& matrix) {
@@ -98,6 +86,18 @@ std::size_t nearest_centroid(const CalibratedParameters& parameters, const float
 }
 
 }  // namespace
+
+std::array<double, 9> inverse_of(const std::array<float, 9>& block) {
+  Block m;
+  std::copy(block.begin(), block.end(), m.begin());
+  const Block adjugate = {m[4] * m[8] - m[5] * m[7], m[2] * m[7] - m[1] * m[8], m[1] * m[5] - m[2] * m[4],
+                          m[5] * m[6] - m[3] * m[8], m[0] * m[8] - m[2] * m[6], m[2] * m[3] - m[0] * m[5],
+                          m[3] * m[7] - m[4] * m[6], m[1] * m[6] - m[0] * m[7], m[0] * m[4] - m[1] * m[3]};
+  const double determinant = m[0] * adjugate[0] + m[1] * adjugate[3] + m[2] * adjugate[6];
+  Block inverse;
+  for (std::size_t i = 0; i < 9; ++i) inverse[i] = adjugate[i] / determinant;
+  return inverse;
+}
 
 std::vector<double> BlockCascade::matrix() const {
   const std::size_t n = delta.size();

@@ -33,6 +33,9 @@ struct TripleLayer {
   std::vector<std::array<float, 9>> blocks;          // [count][3, 3] row-major
 };
 
+// Of a block; not finite where it is singular.
+std::array<double, 9> inverse_of(const std::array<float, 9>& block);
+
 struct BlockCascade {
   BlockKind kind = BlockKind::general;
   std::vector<float> delta;  // [dim], positive; applied first

@@ -14,9 +14,6 @@
 namespace rotorquant {
 namespace {
 
-// Decoded vectors that take more than this would push one another out of the caches before anybody reads them.
-constexpr std::int64_t streamed_bytes = 32 << 20;
-
 // Kernels take up to this many coordinates of a query at a time.
 constexpr std::int64_t query_padding = 64;
 

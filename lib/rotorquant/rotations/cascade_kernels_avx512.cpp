@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rotorquant/core/transpose_avx512.hpp"
 #include "rotorquant/rotations/row_ends_avx512.hpp"
 
 namespace rotorquant {
@@ -12,35 +13,7 @@ namespace {
 
 using avx512::lanes;
 using avx512::lanes_below;
-
-// rows[i] lane j -> rows[j] lane i.
-ROTORQUANT_AVX512_INLINE void transpose_sixteen(__m512 (&rows)[16]) {
-  __m512 t[16];
-  for (int i = 0; i < 8; ++i) {
-    t[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-  }
-  __m512 u[16];
-  for (int i = 0; i < 4; ++i) {
-    for (int h = 0; h < 2; ++h) {
-      const __m512d low = _mm512_castps_pd(t[4 * i + h]);
-      const __m512d high = _mm512_castps_pd(t[4 * i + 2 + h]);
-      u[4 * i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
-      u[4 * i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
-    }
-  }
-  // u[4 i + c]: quarters q of rows 4 i .. 4 i + 3, column 4 q + c.
-  for (int c = 0; c < 4; ++c) {
-    const __m512 even_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88);
-    const __m512 odd_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xDD);
-    const __m512 even_high = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x88);
-    const __m512 odd_high = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xDD);
-    rows[c] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
-    rows[8 + c] = _mm512_shuffle_f32x4(even_low, even_high, 0xDD);
-    rows[4 + c] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
-    rows[12 + c] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xDD);
-  }
-}
+using avx512::transpose_sixteen;
 
 // Coordinates of chunk `chunk` to columns; `whole`: sixteen rows, all of whose sixteen coordinates lie in the row.
 template <bool whole, typename Source>

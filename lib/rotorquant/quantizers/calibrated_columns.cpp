@@ -1,0 +1,98 @@
+#include "rotorquant/quantizers/calibrated_columns.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "rotorquant/core/elements.hpp"
+#include "rotorquant/core/scratch.hpp"
+
+namespace rotorquant {
+namespace {
+
+constexpr std::size_t smallest_table = 16;  // lanes of the widest register
+
+std::int32_t field(const trellis::BitString& string, std::int64_t bit, int bits) {
+  return static_cast<std::int32_t>(trellis::load_bits(string, static_cast<std::size_t>(bit)) &
+                                   ((1U << bits) - 1U));
+}
+
+}  // namespace
+
+LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels> levels,
+                         std::span<const float> scales) {
+  std::vector<std::size_t> begins;
+  int width = max_width;
+  for (std::int64_t k = 0; k < planes.dim(); ++k) {
+    while (width > 0 && k >= planes.count_at_least(width)) --width;
+    const std::size_t count = std::size_t{1} << width;
+    begins.push_back(values_.size());
+    for (std::size_t i = 0; i < count; ++i) {
+      values_.push_back(levels[static_cast<std::size_t>(width)][static_cast<std::uint8_t>(i)] *
+                        scales[static_cast<std::size_t>(k)]);
+    }
+    values_.resize(begins.back() + std::max(smallest_table, count));
+  }
+  values_.resize(values_.size() + smallest_table);  // kernels may load two registers of a narrower table
+  for (const std::size_t begin : begins) tables_.push_back(values_.data() + begin);
+}
+
+OffsetTables::OffsetTables(std::span<const float> offsets, std::int64_t dim)
+    : stride_(std::max(registers_hold, static_cast<std::int64_t>(offsets.size()) / dim)),
+      values_(static_cast<std::size_t>(dim * stride_)) {
+  const auto n = static_cast<std::size_t>(dim);
+  for (std::size_t k = 0; k < offsets.size(); ++k)
+    values_[k % n * static_cast<std::size_t>(stride_) + k / n] = offsets[k];
+}
+
+BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* codes, std::int64_t count) {
+  BlockFields fields;
+  const std::int64_t centroid_bit = layout.planes->bits();
+  for (std::int64_t v = 0; v < count; ++v) {
+    const trellis::BitString string{codes + v * layout.bytes, static_cast<std::size_t>(layout.bytes)};
+    const auto lane = static_cast<std::size_t>(v);
+    fields.centroids[lane] = field(string, centroid_bit, layout.centroid_bits);
+    fields.scale_codes[lane] = field(string, centroid_bit + layout.centroid_bits, layout.scale_bits);
+  }
+  return fields;
+}
+
+BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTables& tables,
+                        std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
+                        float* columns) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) {
+    BlockFields fields;
+    read_levels_avx512(layout, tables, slots, codes, count, columns, fields);
+    return fields;
+  }
+#endif
+  (void)isa;
+  static thread_local std::vector<std::uint8_t> symbols;
+  symbols.resize(static_cast<std::size_t>(layout.planes->symbol_bytes()));
+  for (std::int64_t v = 0; v < count; ++v) {
+    layout.planes->read({codes + v * layout.bytes, static_cast<std::size_t>(layout.bytes)}, 0,
+                        symbols.data());
+    for (std::size_t k = 0; k < slots.size(); ++k) {
+      columns[slots[k] * cascade_lanes + v] = (*tables.of(static_cast<std::int64_t>(k)))[symbols[k]];
+    }
+  }
+  return read_fields(layout, codes, count);
+}
+
+void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
+                const OffsetTables& offsets, bool stream, const HostTensor& x) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return write_rows_avx512(columns, scales, centroids, offsets, stream, x);
+#endif
+  (void)isa;
+  (void)stream;
+  static thread_local ScratchFloats scratch;
+  float* row = scratch.reserve(x.cols);
+  for (std::int64_t v = 0; v < x.rows; ++v) {
+    for (std::int64_t i = 0; i < x.cols; ++i)
+      row[i] = std::fma(scales[v], columns[i * cascade_lanes + v], offsets.of(i)[centroids[v]]);
+    store_elements(x.type, row, x.cols, x.row(v));
+  }
+}
+
+}  // namespace rotorquant

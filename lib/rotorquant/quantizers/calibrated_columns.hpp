@@ -1,0 +1,81 @@
+#pragma once
+// Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a cascade
+// (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; calibrated_columns_avx512.cpp
+// gives the same bits. Internal to lib/rotorquant/quantizers.
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "rotorquant/codes/mixed_planes.hpp"
+#include "rotorquant/core/element_type.hpp"
+#include "rotorquant/core/isa.hpp"
+#include "rotorquant/quantizers/cascade_program.hpp"
+#include "rotorquant/quantizers/level_search.hpp"
+
+namespace rotorquant {
+
+// Where a code holds what.
+struct CalibratedLayout {
+  const MixedPlanes* planes = nullptr;
+  std::int64_t bytes = 0;  // of a code
+  int centroid_bits = 0;   // behind the planes
+  int scale_bits = 0;      // behind these
+};
+
+// What a block's codes say beside the levels; lanes beyond the block's keys hold zeros.
+struct alignas(64) BlockFields {
+  std::array<std::int32_t, cascade_lanes> centroids{};
+  std::array<std::int32_t, cascade_lanes> scale_codes{};
+};
+
+// The levels of each storage position, times what the cascade wants its input multiplied by.
+class LevelTables {
+ public:
+  // levels [9], by width; scales [dim].
+  LevelTables(const MixedPlanes& planes, std::span<const NormalLevels> levels, std::span<const float> scales);
+  LevelTables(const LevelTables&) = delete;  // tables_ points into values_
+  LevelTables& operator=(const LevelTables&) = delete;
+  // Those of the positions from this one on; each [max(16, 2^width)], with 16 more behind the last.
+  const float* const* of(std::int64_t position) const { return tables_.data() + position; }
+
+ private:
+  std::vector<float> values_;
+  std::vector<const float*> tables_;  // [dim]
+};
+
+BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* codes, std::int64_t count);
+
+// columns(slots(k)) = the levels of position k; lanes from `count` on are unspecified.
+BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTables& tables,
+                        std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
+                        float* columns);
+
+// What is added to each key: row j of `offsets` for centroid j.
+class OffsetTables {
+ public:
+  OffsetTables() = default;
+  // offsets [count, dim].
+  OffsetTables(std::span<const float> offsets, std::int64_t dim);
+  // Of a coordinate, by centroid; [stride], at least `registers_hold`.
+  const float* of(std::int64_t coordinate) const { return values_.data() + coordinate * stride_; }
+  std::int64_t stride() const { return stride_; }
+  static constexpr std::int64_t registers_hold = 32;
+
+ private:
+  std::int64_t stride_ = 0;
+  std::vector<float> values_;  // [dim, stride]
+};
+
+// x(v, i) = scales[v] columns(i, v) + offset of coordinate i and centroids[v], rounded once, then to the type of x. x
+// [count, dim]; past the caches if `stream` and its rows are whole cache lines.
+void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
+                const OffsetTables& offsets, bool stream, const HostTensor& x);
+
+void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& tables,
+                        std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
+                        float* columns, BlockFields& fields);
+void write_rows_avx512(const float* columns, const float* scales, const std::int32_t* centroids,
+                       const OffsetTables& offsets, bool stream, const HostTensor& x);
+
+}  // namespace rotorquant

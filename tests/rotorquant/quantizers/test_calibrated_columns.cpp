@@ -1,0 +1,129 @@
+// Calibrated keys in blocks of columns: the cascade's program against its matrix, and the same bits in every
+// instruction set.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/calibrated_fixture.hpp"
+#include "rotorquant/quantizers/cascade_program.hpp"
+
+namespace rotorquant {
+namespace {
+
+using testing_support::random_keys;
+using testing_support::random_parameters;
+
+const std::vector<std::int64_t> dims = {1,  2,  3,  4,  5,  6,  7,   8,   9,   31,  32,  33,
+                                        63, 64, 65, 66, 80, 96, 127, 128, 129, 130, 256, 257};
+
+std::vector<Isa> other_isas() {
+  std::vector<Isa> isas;
+  for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+    if (isa_supported(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+// Outputs [dim] of each lane.
+std::vector<float> run(Isa isa, const CascadeProgram& program, const std::vector<float>& inputs) {
+  ScratchFloats scratch;
+  float* columns = scratch.reserve(static_cast<std::int64_t>(inputs.size()));
+  const std::size_t dim = program.slots.size();
+  for (std::size_t i = 0; i < dim; ++i) {
+    for (std::size_t v = 0; v < cascade_lanes; ++v) {
+      columns[static_cast<std::size_t>(program.slots[i]) * cascade_lanes + v] =
+          inputs[i * cascade_lanes + v] * program.scales[i];
+    }
+  }
+  run_steps(isa, program.steps, columns);
+  return {columns, columns + inputs.size()};
+}
+
+TEST(CascadeProgram, IsTheMatrixAndItsInverseInEveryInstructionSet) {
+  RandomStream random(5, Purpose::synthetic);
+  for (const std::int64_t dim : dims) {
+    for (const BlockKind kind : {BlockKind::rotor, BlockKind::general}) {
+      const auto parameters = random_parameters(dim, 3, kind);
+      const BlockCascade& cascade = parameters->transform;
+      const auto n = static_cast<std::size_t>(dim);
+      const std::vector<double> deviations = sequence_deviations(*parameters, {});
+      std::vector<std::int32_t> order;
+      for (std::int64_t k = 0; k < dim; ++k) order.push_back(static_cast<std::int32_t>(dim - 1 - k));
+      std::vector<float> x(n * cascade_lanes);
+      for (float& value : x) value = static_cast<float>(random.normal());
+      const CascadeProgram forward = forward_program(cascade, deviations, order);
+      const std::vector<float> y = run(Isa::serial, forward, x);
+      const std::vector<double> matrix = cascade.matrix();
+      for (std::size_t k = 0; k < n; ++k) {
+        const auto coordinate = static_cast<std::size_t>(order[k]);
+        double sum = 0.0, size = 0.0;
+        for (std::size_t i = 0; i < n; ++i) {
+          const double term = matrix[coordinate * n + i] * static_cast<double>(x[i * cascade_lanes + 3]);
+          sum += term;
+          size += std::abs(term);
+        }
+        // A few roundings a layer.
+        EXPECT_NEAR(y[k * cascade_lanes + 3], sum / deviations[coordinate],
+                    1e-5 * (size + 1.0) / deviations[coordinate]);
+      }
+      const CascadeProgram inverse = inverse_program(cascade, deviations, order);
+      const std::vector<float> back = run(Isa::serial, inverse, y);
+      for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(back[i], x[i], 1e-4 * 16.0) << dim;
+      for (const Isa isa : other_isas()) {
+        EXPECT_EQ(run(isa, forward, x), y) << isa_name(isa) << ", dim " << dim;
+        EXPECT_EQ(run(isa, inverse, y), back) << isa_name(isa) << ", dim " << dim;
+      }
+    }
+  }
+}
+
+struct Coded {
+  CodeBuffer codes;
+  std::vector<std::uint8_t> decoded;
+};
+
+Coded round_trip(const CalibratedCodec& codec, const std::vector<float>& keys, ElementType type) {
+  const std::int64_t count = std::ssize(keys) / codec.dim();
+  Coded result{CodeBuffer(codec.layout(), count),
+               std::vector<std::uint8_t>(keys.size() * static_cast<std::size_t>(element_bytes(type)))};
+  codec.encode({1}, {keys.data(), count, codec.dim()}, result.codes.view());
+  codec.decode_tensor({1}, std::as_const(result.codes).view(),
+                      {result.decoded.data(), type, count, codec.dim()});
+  return result;
+}
+
+// Whole blocks and their ends, one centroid to more than two registers of them, widths up to eight bits.
+TEST(CalibratedColumns, CodesAndDecodedKeysAreTheSameInEveryInstructionSet) {
+  for (const std::int64_t dim : dims) {
+    for (const int bits : {1, 3, 6}) {
+      for (const int centroid_bits : {0, 3, 6}) {
+        if (bits * dim + 16 < centroid_bits + 6) continue;
+        const auto parameters = random_parameters(dim, bits, BlockKind::general, centroid_bits);
+        const std::int64_t count = 1 + dim % 70;
+        const std::vector<float> keys = random_keys(*parameters, count, 0.5);
+        const SequenceAdaptation adaptation = observe_sequence(*parameters, {keys.data(), count, dim});
+        for (const CalibratedSearch& search : {CalibratedSearch{}, nearest_search}) {
+          const CalibratedCodec serial(parameters, adaptation, search, {}, Isa::serial);
+          for (const ElementType type : {ElementType::float16, ElementType::bfloat16, ElementType::float32}) {
+            const Coded expected = round_trip(serial, keys, type);
+            for (const Isa isa : other_isas()) {
+              const Coded got =
+                  round_trip(CalibratedCodec(parameters, adaptation, search, {}, isa), keys, type);
+              const std::uint8_t* codes = got.codes.view().arrays[0];
+              EXPECT_TRUE(std::equal(codes, codes + got.codes.bytes(), expected.codes.view().arrays[0]))
+                  << isa_name(isa) << ", dim " << dim << ", " << bits << " bits, " << centroid_bits
+                  << " centroid bits";
+              EXPECT_EQ(got.decoded, expected.decoded) << isa_name(isa) << ", dim " << dim << ", " << bits
+                                                       << " bits, " << centroid_bits << " centroid bits";
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rotorquant
