@@ -1,9 +1,14 @@
 #include "evaluation/metrics/top_keys.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <type_traits>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #include "evaluation/metrics/lanes.hpp"
 
@@ -13,59 +18,6 @@ namespace {
 // Scores compared with the weakest selected one at once: few rows have a new entry in more than some of these
 // groups.
 constexpr std::int64_t group_size = 16;
-
-// The vectors of lanes.hpp by what they hold.
-template <typename Score>
-struct VectorsOf;
-template <>
-struct VectorsOf<float> {
-  using Scores = FloatLanes;
-  using Counts = IntLanes;
-};
-template <>
-struct VectorsOf<double> {
-  using Scores = Lanes;
-  using Counts = LongLanes;
-};
-template <typename Score>
-using ScoreLanes = typename VectorsOf<Score>::Scores;
-template <typename Score>
-using CountLanes = typename VectorsOf<Score>::Counts;
-template <typename Score>
-constexpr std::int64_t lanes_of = sizeof(ScoreLanes<Score>) / sizeof(Score);
-
-template <typename Score>
-ScoreLanes<Score> load_scores(const Score* scores) {
-  ScoreLanes<Score> lanes;
-  std::memcpy(&lanes, scores, sizeof(lanes));
-  return lanes;
-}
-
-// `before` in the lanes before `lane`, `after` in the others.
-template <typename Score>
-ScoreLanes<Score> split_lanes(Score before, Score after, std::int64_t lane) {
-  Score values[2 * lanes_of<Score>];
-  std::fill_n(values, lanes_of<Score>, before);
-  std::fill_n(values + lanes_of<Score>, lanes_of<Score>, after);
-  return load_scores(values + lanes_of<Score> - lane);
-}
-
-// Halved until one is left: as many steps as a lane's index has bits.
-std::int64_t sum_of(const IntLanes& x) {
-  using Half = std::int32_t __attribute__((vector_size(32)));
-  using Quarter = std::int32_t __attribute__((vector_size(16)));
-  const Half half = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7) +
-                    __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
-  const Quarter quarter =
-      __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
-  return (quarter[0] + quarter[1]) + (quarter[2] + quarter[3]);
-}
-
-std::int64_t sum_of(const LongLanes& x) {
-  std::int64_t total = 0;
-  for (std::int64_t lane = 0; lane < lane_count; ++lane) total += x[lane];
-  return total;
-}
 
 std::size_t at(std::int32_t place) {
   return static_cast<std::size_t>(place);
@@ -94,6 +46,99 @@ class Selection {
   TopKeys top_;
 };
 
+// The vectors of lanes.hpp that have a lane for each of the keys and more.
+template <typename Score>
+struct VectorsOf;
+template <>
+struct VectorsOf<float> {
+  using Scores = FloatLanes;
+  using Counts = IntLanes;
+};
+template <>
+struct VectorsOf<double> {
+  using Scores = Lanes;
+  using Counts = LongLanes;
+};
+
+// How many scores rank before each of the selected keys.
+template <typename Score>
+class Ranks {
+ public:
+  // `scores` are those that rank.
+  Ranks(const Score* scores, const TopKeys& top) {
+    for (std::int32_t k = 0; k < top.count; ++k) {
+      key_scores_[k] = scores[top.index[at(k)]];
+      key_index_[k] = top.index[at(k)];
+      if (key_scores_[k] < weakest_) weakest_ = key_scores_[k];
+    }
+  }
+
+  // The scores [begin, end), at most a group. Few reach the weakest of the keys: they are put aside.
+  void add(const Score* scores, std::int64_t begin, std::int64_t end) {
+    gather(scores, begin, end);
+    if (count_ + group_size > capacity) rank();
+  }
+
+  TopOverlap overlap(const TopKeys& top) {
+    rank();
+    TopOverlap overlap;
+    for (std::int32_t k = 0; k < top.count; ++k) {
+      if (std::isnan(key_scores_[k])) continue;
+      overlap.first = overlap.first || (k == 0 && ranks_[k] == 0);
+      overlap.common += ranks_[k] < top_key_count ? 1 : 0;
+    }
+    return overlap;
+  }
+
+ private:
+  using Scores = typename VectorsOf<Score>::Scores;
+  using Counts = typename VectorsOf<Score>::Counts;
+  static constexpr std::int64_t capacity = 128;
+
+  void gather(const Score* scores, std::int64_t begin, std::int64_t end) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<Score, float>) {
+      const auto lanes = static_cast<__mmask16>((1U << (end - begin)) - 1U);
+      const __m512 group = _mm512_maskz_loadu_ps(lanes, scores + begin);
+      const __mmask16 reach = _mm512_mask_cmp_ps_mask(lanes, group, _mm512_set1_ps(weakest_), _CMP_GE_OQ);
+      if (reach == 0) return;
+      const __m512i index =
+          _mm512_add_epi32(_mm512_set1_epi32(static_cast<std::int32_t>(begin)),
+                           _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+      _mm512_storeu_ps(scores_ + count_, _mm512_maskz_compress_ps(reach, group));
+      _mm512_storeu_si512(index_ + count_, _mm512_maskz_compress_epi32(reach, index));
+      count_ += std::popcount(reach);
+      return;
+    }
+#endif
+    std::int64_t found = 0;
+    for (std::int64_t i = begin; i < end; ++i) found += scores[i] >= weakest_ ? 1 : 0;
+    for (std::int64_t i = begin; found > 0 && i < end; ++i) {
+      if (!(scores[i] >= weakest_)) continue;
+      scores_[count_] = scores[i];
+      index_[count_++] = static_cast<std::int32_t>(i);
+    }
+  }
+
+  // Counts what was put aside. Equal scores are ordered by index.
+  void rank() {
+    for (std::int64_t i = 0; i < count_; ++i) {
+      const Scores score = scores_[i] + Scores{};
+      const Counts index = index_[i] + Counts{};
+      ranks_ -= (score > key_scores_) | ((score == key_scores_) & (index < key_index_));
+    }
+    count_ = 0;
+  }
+
+  Scores key_scores_ = std::numeric_limits<Score>::quiet_NaN() + Scores{};  // nothing compares with NaN
+  Counts key_index_ = {};
+  Counts ranks_ = {};
+  Score weakest_ = std::numeric_limits<Score>::infinity();
+  Score scores_[capacity];
+  std::int32_t index_[capacity];
+  std::int64_t count_ = 0;
+};
+
 }  // namespace
 
 template <typename Score>
@@ -114,33 +159,10 @@ TopKeys top_keys(const Score* scores, std::int64_t count) {
 
 template <typename Score>
 TopOverlap top_overlap(const Score* scores, std::int64_t count, const TopKeys& top) {
-  constexpr Score infinity = std::numeric_limits<Score>::infinity();
-  const std::int64_t whole = count / lanes_of<Score> * lanes_of<Score>;
-  ScoreLanes<Score> rest = -infinity + ScoreLanes<Score>{};
-  std::memcpy(&rest, scores + whole, static_cast<std::size_t>(count - whole) * sizeof(Score));
-  TopOverlap overlap;
-  for (std::int32_t i = 0; i < top.count; ++i) {
-    const std::int64_t key = top.index[at(i)];
-    const Score score = scores[key];
-    if (std::isnan(score)) continue;
-    // Equal scores are ordered by index: before the key, what reaches its score is above it.
-    const Score reaching = std::nextafter(score, -infinity);
-    const std::int64_t own = key / lanes_of<Score> * lanes_of<Score>;
-    CountLanes<Score> above = {};  // -1 for each
-    std::int64_t j = 0;
-    for (; j < own; j += lanes_of<Score>) above += load_scores(scores + j) > reaching;
-    if (j < whole) {
-      above += load_scores(scores + j) > split_lanes(reaching, score, key - own);
-      for (j += lanes_of<Score>; j < whole; j += lanes_of<Score>) above += load_scores(scores + j) > score;
-      above += rest > score;
-    } else {
-      above += rest > split_lanes(reaching, score, key - own);
-    }
-    const std::int64_t rank = -sum_of(above);
-    overlap.first = overlap.first || (i == 0 && rank == 0);
-    overlap.common += rank < top_key_count ? 1 : 0;
-  }
-  return overlap;
+  Ranks<Score> ranks(scores, top);
+  for (std::int64_t begin = 0; begin < count; begin += group_size)
+    ranks.add(scores, begin, std::min(begin + group_size, count));
+  return ranks.overlap(top);
 }
 
 template TopKeys top_keys(const float* scores, std::int64_t count);
