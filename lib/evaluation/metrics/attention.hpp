@@ -23,6 +23,7 @@
 #include "evaluation/metrics/attention_tensors.hpp"
 #include "evaluation/metrics/panel_product.hpp"
 #include "evaluation/metrics/top_keys.hpp"
+#include "rotorquant/core/parallel.hpp"
 #include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
@@ -82,7 +83,8 @@ class AttentionReference {
 
   // The views must outlive the reference. Products and probabilities of all rows are kept when they fit
   // `max_bytes`, and computed again for every cell otherwise, to the same bits.
-  explicit AttentionReference(HeadTensors tensors, std::int64_t max_bytes = default_reference_bytes);
+  explicit AttentionReference(HeadTensors tensors, std::int64_t max_bytes = default_reference_bytes,
+                              const Context& context = {});
 
   const HeadTensors& tensors() const { return tensors_; }
   const std::vector<Block>& blocks() const { return blocks_; }
@@ -106,9 +108,10 @@ class AttentionReference {
   void order_rows();
   void make_blocks();
   void compute_products(const Block& block, double* products) const;
-  void compute_row_summaries(const Block& block, const double* products, double* probabilities);
+  void compute_row_summaries(const Block& block, const double* products, double* probabilities,
+                             std::vector<PairStatistics>& pairs);
+  void add_pairs(const PairStatistics& part);
   void compute_probabilities(const Block& block, const double* products, double* probabilities) const;
-  void compute_outputs(const Block& block, const double* probabilities);
 
   HeadTensors tensors_;
   PanelMatrix keys_;       // k^T [d, T]

@@ -56,7 +56,7 @@ void check_tensors(const HeadTensors& tensors) {
 
 }  // namespace
 
-AttentionReference::AttentionReference(HeadTensors tensors, std::int64_t max_bytes)
+AttentionReference::AttentionReference(HeadTensors tensors, std::int64_t max_bytes, const Context& context)
     : tensors_(std::move(tensors)) {
   check_tensors(tensors_);
   if (tensors_.queries.empty()) return;
@@ -68,24 +68,32 @@ AttentionReference::AttentionReference(HeadTensors tensors, std::int64_t max_byt
   const std::int64_t values_to_keep =
       blocks_.empty() ? 0 : blocks_.back().offset + blocks_.back().rows * blocks_.back().stride;
   const auto bytes_to_keep = 2 * values_to_keep * static_cast<std::int64_t>(sizeof(double));
-  AttentionWorkspace workspace;
-  if (bytes_to_keep <= max_bytes) {
+  const bool keep = bytes_to_keep <= max_bytes;
+  if (keep) {
     stored_products_.reserve(values_to_keep);
     stored_probabilities_.reserve(values_to_keep);
   }
   outputs_.reserve(num_rows() * values_.padded_cols());
-  for (const Block& block : blocks_) {
-    workspace.products.reserve(block.rows * block.stride);
-    workspace.probabilities.reserve(block.rows * block.stride);
-    const bool keep = bytes_to_keep <= max_bytes;
+  std::vector<PairStatistics> pairs_of_rows(rows_.size());
+  parallel_for(context, static_cast<std::int64_t>(blocks_.size()), [&](std::int64_t index) {
+    const Block& block = blocks_[static_cast<std::size_t>(index)];
+    thread_local AttentionWorkspace workspace;
+    if (!keep) {
+      workspace.products.reserve(block.rows * block.stride);
+      workspace.probabilities.reserve(block.rows * block.stride);
+    }
     double* products = keep ? stored_products_.data() + block.offset : workspace.products.data();
     double* probabilities =
         keep ? stored_probabilities_.data() + block.offset : workspace.probabilities.data();
     compute_products(block, products);
-    compute_row_summaries(block, products, probabilities);
-    compute_outputs(block, probabilities);
-  }
-  keeps_probabilities_ = bytes_to_keep <= max_bytes;
+    compute_row_summaries(block, products, probabilities, pairs_of_rows);
+    panel_product(probabilities, block.stride, block.rows, block.keys, values_, values_.cols(),
+                  outputs_.data() + block.begin * values_.padded_cols(), values_.padded_cols());
+  });
+  for (const PairStatistics& row : pairs_of_rows) add_pairs(row);
+  const double* outputs = outputs_.data();
+  output_energy_ = std::inner_product(outputs, outputs + num_rows() * values_.padded_cols(), outputs, 0.0);
+  keeps_probabilities_ = keep;
 }
 
 // Row i belongs to the i / G-th kept query and the i % G-th of the G query heads.
@@ -147,7 +155,7 @@ void AttentionReference::compute_products(const Block& block, double* products) 
 
 // Leaves in `probabilities` what compute_probabilities would.
 void AttentionReference::compute_row_summaries(const Block& block, const double* products,
-                                               double* probabilities) {
+                                               double* probabilities, std::vector<PairStatistics>& pairs) {
   for (std::int64_t r = 0; r < block.rows; ++r) {
     Row& row = rows_[static_cast<std::size_t>(block.begin + r)];
     const double* row_products = products + r * block.stride;
@@ -160,19 +168,22 @@ void AttentionReference::compute_row_summaries(const Block& block, const double*
     for (std::int64_t j = 0; j < row.visible; ++j) row_probabilities[j] *= row.inverse_sum;
     row.log_sum_exp = row.max_score + std::log(sum);
 
-    // Means and spreads of parts are combined exactly (Chan, Golub, LeVeque 1979), so that no large sums
-    // cancel.
     const auto count = static_cast<double>(row.visible);
     const double mean = std::accumulate(row_products, row_products + row.visible, 0.0) / count;
     double spread = 0.0;
     for (std::int64_t j = 0; j < row.visible; ++j)
       spread += (row_products[j] - mean) * (row_products[j] - mean);
-    const double total = pairs_.count + count;
-    const double step = mean - pairs_.mean;
-    pairs_.spread += spread + step * step * pairs_.count * count / total;
-    pairs_.mean += step * count / total;
-    pairs_.count = total;
+    pairs[static_cast<std::size_t>(block.begin + r)] = {.count = count, .mean = mean, .spread = spread};
   }
+}
+
+// Means and spreads of parts are combined exactly (Chan, Golub, LeVeque 1979), so that no large sums cancel.
+void AttentionReference::add_pairs(const PairStatistics& part) {
+  const double total = pairs_.count + part.count;
+  const double step = part.mean - pairs_.mean;
+  pairs_.spread += part.spread + step * step * pairs_.count * part.count / total;
+  pairs_.mean += step * part.count / total;
+  pairs_.count = total;
 }
 
 void AttentionReference::compute_probabilities(const Block& block, const double* products,
@@ -184,14 +195,6 @@ void AttentionReference::compute_probabilities(const Block& block, const double*
                  exact.max_score, out);
     for (std::int64_t j = 0; j < exact.visible; ++j) out[j] *= exact.inverse_sum;
   }
-}
-
-void AttentionReference::compute_outputs(const Block& block, const double* probabilities) {
-  double* outputs = outputs_.data() + block.begin * values_.padded_cols();
-  panel_product(probabilities, block.stride, block.rows, block.keys, values_, values_.cols(), outputs,
-                values_.padded_cols());
-  output_energy_ =
-      std::inner_product(outputs, outputs + block.rows * values_.padded_cols(), outputs, output_energy_);
 }
 
 AttentionReference::ExactRows AttentionReference::exact_rows(const Block& block,

@@ -2,29 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <numbers>
 
 #include "evaluation/metrics/lanes.hpp"
 #include "evaluation/metrics/panel_product.hpp"
+#include "evaluation/metrics/second_order_exponential.hpp"
 #include "evaluation/metrics/softmax_row.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-// Scores that change by more are handled in float64: e^30 times the smallest float32 probability is still
-// nothing.
-constexpr float largest_change = 30.0F;
 // Vectors summed in float32 before the sums join those in float64.
 constexpr std::int64_t float_terms = 16;
-// x + 1.5 * 2^23 rounds x to an integer, which then stands in the lowest bits.
-constexpr float rounding_shift = 0x1.8p23F;
-// ln 2 = ln2_high + ln2_low; the high part has 9 trailing zero bits, so that its product with |k| < 64 is exact.
-constexpr float ln2_high = 0x1.62e4p-1F;
-constexpr float ln2_low = 0x1.7f7d1cp-20F;
-// g(r) = r² Σ coefficients r^n, 1/(n+2)!, n = 6 down to 0: on |r| <= ln 2 / 2 what is left out is below 4e-9 of it.
-constexpr float coefficients[] = {1.0F / 40320.0F, 1.0F / 5040.0F, 1.0F / 720.0F, 1.0F / 120.0F,
-                                  1.0F / 24.0F,    1.0F / 6.0F,    0.5F};
 
 // Σ of float32 in float64, in an order that depends on the number of terms alone.
 class LaneSum {
@@ -48,22 +36,6 @@ class LaneSum {
   Lanes low_ = {};
   Lanes high_ = {};
 };
-
-// g(x) = e^x - 1 - x, within 4e-7 of itself for |x| <= largest_change. With x = k ln 2 + r,
-// g(x) = 2^k g(r) + (2^k - 1) + (2^k r - x), whose last two terms vanish exactly where k = 0.
-inline FloatLanes second_order_exponential(const FloatLanes& x) {
-  const FloatLanes shifted = x * std::numbers::log2e_v<float> + rounding_shift;
-  const FloatLanes k = shifted - rounding_shift;
-  const FloatLanes r = (x - k * ln2_high) - k * ln2_low;
-  FloatLanes series = coefficients[0] + FloatLanes{};
-  for (std::size_t n = 1; n < std::size(coefficients); ++n) series = series * r + coefficients[n];
-  BitLanes exponent;  // wraps where x is out of range
-  std::memcpy(&exponent, &shifted, sizeof(exponent));
-  exponent = (exponent << 23) + (127U << 23);
-  FloatLanes power;
-  std::memcpy(&power, &exponent, sizeof(power));
-  return power * (r * r * series) + ((power - 1.0F) + (power * r - x));
-}
 
 RowSums sum_errors(const ExactRow& exact, const float* errors, float* estimates) {
   const auto mean = static_cast<float>(exact.mean_product);
@@ -109,7 +81,7 @@ double weigh_changes(const ExactRow& exact, double expected_error, float* errors
       const FloatLanes size = x < 0.0F ? -x : x;
       largest = size > largest ? size : largest;
       const FloatLanes probability = load_lanes(exact.probabilities + j);
-      const FloatLanes g = second_order_exponential(x);
+      const FloatLanes g = second_order_exponential<FloatLanes, BitLanes>(x);
       second_order.add(probability * g);
       store_lanes(errors + j, probability * (x + g));
     }

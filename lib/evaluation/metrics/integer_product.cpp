@@ -14,12 +14,6 @@
 namespace rotorquant::evaluation {
 namespace {
 
-// Below 32767 by more than the rounding of the elements can add to a norm of 128 of them (6).
-constexpr float rounded_norm = 32000.0F;
-// A chunk without an element of this size is 0: its inverse would leave float32.
-constexpr float smallest_element = 1e-30F;
-// Adding it rounds a number below 2^22 to an integer, which then stands in the low bits.
-constexpr float rounding_shift = 0x1.8p23F;
 constexpr std::int64_t panel_lanes = integer_panel_width / float_lane_count;
 // Where registers are few, the sums of fewer rows fit.
 #if defined(__AVX512F__)
@@ -117,10 +111,6 @@ inline ShortLanes rounded(const FloatLanes& x) {
 inline FloatLanes magnitude(const FloatLanes& x) {
   return x < 0.0F ? -x : x;
 }
-
-// Sums of squares between these have lost nothing to the ends of float32's range.
-constexpr float least_squares = 1e-30F;
-constexpr float most_squares = 1e30F;
 
 Scale chunk_scale(const float* x, std::int64_t count) {
   FloatLanes plain = {};

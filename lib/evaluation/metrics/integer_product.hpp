@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "evaluation/metrics/aligned_buffer.hpp"
+#include "evaluation/metrics/panel_product.hpp"
 #include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
@@ -23,6 +24,17 @@ inline constexpr std::int64_t integer_panel_width = 32;
 constexpr std::int64_t num_chunks(std::int64_t depth) {
   return (depth + chunk_depth - 1) / chunk_depth;
 }
+
+// How a chunk is rounded, wherever it is:
+// Below 32767 by more than the rounding of the elements can add to a norm of 128 of them (6).
+inline constexpr float rounded_norm = 32000.0F;
+// A chunk without an element of this size is 0: its inverse would leave float32.
+inline constexpr float smallest_element = 1e-30F;
+// Adding it rounds a number below 2^22 to an integer, which then stands in the low bits.
+inline constexpr float rounding_shift = 0x1.8p23F;
+// Sums of squares between these have lost nothing to the ends of float32's range.
+inline constexpr float least_squares = 1e-30F;
+inline constexpr float most_squares = 1e30F;
 
 // The left operand [rows, depth]; nothing is owned.
 struct IntegerRows {
@@ -40,7 +52,7 @@ struct IntegerRows {
 // of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become 0.
 void round_row(const float* x, std::int64_t count, std::int16_t* values, float* scales);
 
-// The right operand b [depth, cols].
+// The right operand b [depth, cols]. Panels follow one another: those of chunk c begin at value 128 c padded_cols() and scale c padded_cols().
 class IntegerPanels {
  public:
   // b = x, x [depth, cols].
@@ -50,6 +62,8 @@ class IntegerPanels {
 
   std::int64_t depth() const { return depth_; }
   std::int64_t padded_cols() const { return padded_cols_; }
+  std::int64_t num_values() const { return round_up(depth_, 2) * padded_cols_; }
+  std::int64_t num_scales() const { return num_chunks(depth_) * padded_cols_; }
   // Pairs of consecutive rows: [depth of the chunk / 2, rounded up][integer_panel_width][2].
   const std::int16_t* panel(std::int64_t chunk, std::int64_t index) const;
   // [integer_panel_width]

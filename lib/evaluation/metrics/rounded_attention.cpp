@@ -42,12 +42,12 @@ void key_errors(const RoundedReference& reference, const Block& block, const See
   const std::int64_t dim = keys.coded.cols;
   workspace.errors.reserve(block.rows * block.stride);
   float* errors = workspace.errors.data();
-  integer_product(reference.queries(block), block.rows, dim, workspace.keys, block.keys, errors,
+  integer_product(reference.queries(block), block.rows, dim, workspace.panels.keys, block.keys, errors,
                   block.stride);
   if (!keys.has_window()) return;
   workspace.recent_errors.reserve(block.rows * block.stride);
   const float* recent = workspace.recent_errors.data();
-  integer_product(reference.queries(block), block.rows, dim, workspace.recent_keys, block.keys,
+  integer_product(reference.queries(block), block.rows, dim, workspace.panels.recent_keys, block.keys,
                   workspace.recent_errors.data(), block.stride);
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const std::int64_t visible = reference.exact().row(block.begin + r).visible;
@@ -61,9 +61,9 @@ void key_errors(const RoundedReference& reference, const Block& block, const See
 void value_errors(const RoundedReference& reference, const Block& block, const SeenTensor& values,
                   const IntegerRows& weights, RoundedWorkspace& workspace, float* out) {
   const std::int64_t value_dim = values.coded.cols;
-  const std::int64_t stride = workspace.values.padded_cols();
+  const std::int64_t stride = workspace.panels.values.padded_cols();
   if (!values.has_window()) {
-    integer_product(weights, block.rows, block.keys, workspace.values, value_dim, out, stride);
+    integer_product(weights, block.rows, block.keys, workspace.panels.values, value_dim, out, stride);
     return;
   }
   workspace.coded_part.reserve(block.rows * block.stride);
@@ -80,10 +80,10 @@ void value_errors(const RoundedReference& reference, const Block& block, const S
     std::copy(row + begin, row + visible, recent + r * block.stride + begin);
   }
   integer_product({coded, block.stride, weights.scales, weights.scale_stride}, block.rows, block.keys,
-                  workspace.values, value_dim, out, stride);
+                  workspace.panels.values, value_dim, out, stride);
   float* more = workspace.outputs[3].data();
   integer_product({recent, block.stride, weights.scales, weights.scale_stride}, block.rows, block.keys,
-                  workspace.recent_values, value_dim, more, stride);
+                  workspace.panels.recent_values, value_dim, more, stride);
   for (std::int64_t i = 0; i < block.rows * stride; ++i) out[i] += more[i];
 }
 
@@ -123,7 +123,7 @@ void add_output_errors(const RoundedReference& reference, const Block& block, co
                        const IntegerRows& probabilities, const IntegerRows& changes,
                        RoundedWorkspace& workspace, CellSums& sums) {
   const std::int64_t value_dim = values.coded.cols;
-  const std::int64_t stride = workspace.values.padded_cols();
+  const std::int64_t stride = workspace.panels.values.padded_cols();
   for (AlignedArray<float>& output : workspace.outputs) output.reserve(block.rows * stride);
   float* by_keys = workspace.outputs[0].data();    // (p̂ - p) v
   float* by_values = workspace.outputs[1].data();  // p Δv
@@ -151,7 +151,9 @@ void add_output_errors(const RoundedReference& reference, const Block& block, co
 
 }  // namespace
 
-RoundedReference::RoundedReference(const AttentionReference& exact, std::int64_t max_bytes) : exact_(exact) {
+RoundedReference::RoundedReference(const AttentionReference& exact, std::int64_t max_bytes,
+                                   const Context& context)
+    : exact_(exact) {
   if (exact.num_rows() == 0) return;
   const HeadTensors& tensors = exact.tensors();
   const std::int64_t dim = tensors.keys.cols;
@@ -179,8 +181,11 @@ RoundedReference::RoundedReference(const AttentionReference& exact, std::int64_t
   }
   if (bytes > max_bytes) return;
   kept_.resize(exact.blocks().size());
-  AttentionWorkspace workspace;
-  for (std::size_t b = 0; b < kept_.size(); ++b) narrow(exact.blocks()[b], workspace, kept_[b]);
+  parallel_for(context, static_cast<std::int64_t>(kept_.size()), [&](std::int64_t index) {
+    const auto b = static_cast<std::size_t>(index);
+    thread_local AttentionWorkspace workspace;
+    narrow(exact.blocks()[b], workspace, kept_[b]);
+  });
 }
 
 IntegerRows RoundedReference::queries(const Block& block) const {
@@ -216,19 +221,20 @@ void RoundedReference::narrow(const Block& block, AttentionWorkspace& workspace,
   }
 }
 
+void ErrorPanels::assign(const HeadTensors& exact, const SeenTensor& key_hat, const SeenTensor& value_hat) {
+  keys.assign_transposed(difference(key_hat.coded, exact.keys, differences_));
+  values.assign(difference(value_hat.coded, exact.values, differences_));
+  if (key_hat.has_window())
+    recent_keys.assign_transposed(difference(key_hat.recent, exact.keys, differences_));
+  if (value_hat.has_window()) recent_values.assign(difference(value_hat.recent, exact.values, differences_));
+}
+
 std::vector<double> evaluate_cell(const RoundedReference& reference, const SeenTensor& keys,
                                   const SeenTensor& values, RoundedWorkspace& workspace) {
   const HeadTensors& tensors = reference.exact().tensors();
   check_seen(tensors, keys, values);
   CellSums sums;
-  if (reference.exact().num_rows() > 0) {
-    workspace.keys.assign_transposed(difference(keys.coded, tensors.keys, workspace.differences));
-    workspace.values.assign(difference(values.coded, tensors.values, workspace.differences));
-    if (keys.has_window())
-      workspace.recent_keys.assign_transposed(difference(keys.recent, tensors.keys, workspace.differences));
-    if (values.has_window())
-      workspace.recent_values.assign(difference(values.recent, tensors.values, workspace.differences));
-  }
+  if (reference.exact().num_rows() > 0) workspace.panels.assign(tensors, keys, values);
   for (std::size_t b = 0; b < reference.exact().blocks().size(); ++b) {
     const Block& block = reference.exact().blocks()[b];
     const NarrowRows& exact = reference.rows(b, workspace);

@@ -30,15 +30,24 @@ struct NarrowRows {
   std::vector<TopKeys> top;            // [rows], of products
 };
 
+// The errors of a cell's keys and values, rounded as right operands.
+struct ErrorPanels {
+  IntegerPanels keys;         // Δk^T [d, T]
+  IntegerPanels values;       // Δv [T, d_v]
+  IntegerPanels recent_keys;  // both as the window holds them, where there is one
+  IntegerPanels recent_values;
+
+  void assign(const HeadTensors& exact, const SeenTensor& key_hat, const SeenTensor& value_hat);
+
+ private:
+  AlignedArray<float> differences_;  // scratch [T, dim]
+};
+
 // Scratch memory of one thread.
 struct RoundedWorkspace {
-  AttentionWorkspace exact;         // where rows are not kept
-  NarrowRows narrow;                // likewise
-  AlignedArray<float> differences;  // Δk or Δv [T, dim]
-  IntegerPanels keys;               // Δk^T [d, T]
-  IntegerPanels values;             // Δv [T, d_v]
-  IntegerPanels recent_keys;        // both as the window holds them, where there is one
-  IntegerPanels recent_values;
+  AttentionWorkspace exact;  // where rows are not kept
+  NarrowRows narrow;         // likewise
+  ErrorPanels panels;
   AlignedArray<float> errors;          // [rows of a block, stride]: e, then p̂ - p
   AlignedArray<float> recent_errors;   // likewise, where there is a window
   AlignedArray<float> estimates;       // [T]
@@ -55,8 +64,8 @@ class RoundedReference {
  public:
   // `exact` must outlive it. Rows are kept when they fit `max_bytes`, and computed again for every cell
   // otherwise, to the same bits.
-  explicit RoundedReference(const AttentionReference& exact,
-                            std::int64_t max_bytes = default_reference_bytes);
+  explicit RoundedReference(const AttentionReference& exact, std::int64_t max_bytes = default_reference_bytes,
+                            const Context& context = {});
 
   const AttentionReference& exact() const { return exact_; }
   bool keeps_rows() const { return !kept_.empty(); }

@@ -11,6 +11,7 @@ namespace rotorquant::evaluation {
 HeadEvaluation::HeadEvaluation(const Dump& dump, HeadAddress address, const HeadOptions& options)
     : dump_(dump),
       address_(address),
+      gpu_(options.gpu),
       keys_(dump.read_key(address.layer, address.kv_head)),
       values_(dump.read_value(address.layer, address.kv_head)),
       shared_keys_(static_cast<std::size_t>(options.num_settings)),
@@ -30,9 +31,10 @@ HeadEvaluation::HeadEvaluation(const Dump& dump, HeadAddress address, const Head
   tensors.softmax_scale = info.softmax_scale;
   tensors.causal = info.causal;
   tensors.min_context = options.min_context;
-  reference_.emplace(std::move(tensors), options.reference_bytes);
+  reference_.emplace(std::move(tensors), options.reference_bytes, options.context);
   if (options.exact_metrics) return;
-  rounded_.emplace(*reference_, options.reference_bytes);
+  rounded_.emplace(*reference_, options.reference_bytes, options.context);
+  if (gpu_ != nullptr) on_gpu_ = gpu_->upload(*rounded_, options.context);
   if (rounded_->keeps_rows()) reference_->release_rows();
 }
 
@@ -71,6 +73,9 @@ std::shared_ptr<const Reconstruction> HeadEvaluation::reconstruct(const TensorMe
 }
 
 std::vector<double> HeadEvaluation::metrics(const SeenTensor& keys, const SeenTensor& values) const {
+  if (on_gpu_) {
+    if (auto metrics = gpu_->evaluate(*on_gpu_, keys, values)) return *metrics;
+  }
   if (rounded_) {
     thread_local RoundedWorkspace workspace;
     return evaluate_cell(*rounded_, keys, values, workspace);

@@ -11,6 +11,7 @@
 
 #include "evaluation/dump/dump.hpp"
 #include "evaluation/metrics/attention.hpp"
+#include "evaluation/metrics/device/device_metrics.hpp"
 #include "evaluation/metrics/rounded_attention.hpp"
 #include "evaluation/sweep/reconstruct.hpp"
 #include "evaluation/sweep/results.hpp"
@@ -29,6 +30,8 @@ struct HeadOptions {
   bool exact_metrics = false;    // all of the metrics in float64
   std::int64_t num_settings = 0;
   std::int64_t reference_bytes = default_reference_bytes;
+  Context context = {};                // of the preparation of a head
+  const DeviceMetrics* gpu = nullptr;  // computes metrics unless they are exact; null: the CPU does
 };
 
 class HeadEvaluation {
@@ -56,11 +59,13 @@ class HeadEvaluation {
 
   const Dump& dump_;
   HeadAddress address_;
+  const DeviceMetrics* gpu_;
   std::vector<float> keys_;                  // [T, head_dim]
   std::vector<float> values_;                // [T, value_dim]
   std::vector<std::vector<float>> queries_;  // per query head of the group: [T_q, head_dim]
   std::optional<AttentionReference> reference_;
   std::optional<RoundedReference> rounded_;  // unless metrics are exact
+  DeviceMetrics::HeadPointer on_gpu_;        // where the GPU computes them
   std::vector<Shared> shared_keys_;          // [settings]
   std::vector<Shared> shared_values_;        // [settings]
 };

@@ -104,6 +104,7 @@ class Sweep {
     result_.skipped = std::move(list.skipped);
     check_calibration();
     check_layers(dumps);
+    if (execution.space == Space::cuda && !request.exact_metrics) gpu_metrics_.emplace(execution.gpu);
     for (const DumpPlan& plan : plans_) describe(plan);
     build_all_methods();
   }
@@ -272,10 +273,14 @@ class Sweep {
         .min_context = request_.min_context,
         .exact_metrics = request_.exact_metrics,
         .num_settings = static_cast<std::int64_t>(result_.settings.size()),
-        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(at_once)};
+        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(at_once),
+        .context = {at_once < threads ? execution_.threads : 1},
+        .gpu = gpu_metrics_ ? &*gpu_metrics_ : nullptr};
     for (std::size_t begin = 0; begin < tasks.size(); begin += at_once) {
       const std::span<HeadTask> group(tasks.data() + begin, std::min(at_once, tasks.size() - begin));
-      parallel_for(context_, static_cast<std::int64_t>(group.size()), [&](std::int64_t i) {
+      // Threads share the rows of a head where there are fewer heads than threads.
+      const Context across_heads = {options.context.threads > 1 ? 1 : execution_.threads};
+      parallel_for(across_heads, static_cast<std::int64_t>(group.size()), [&](std::int64_t i) {
         HeadTask& task = group[static_cast<std::size_t>(i)];
         task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
       });
@@ -337,6 +342,7 @@ class Sweep {
   std::vector<DumpPlan> plans_;
   std::shared_ptr<const TransformSet> transforms_;
   SettingContext setting_context_;
+  std::optional<DeviceMetrics> gpu_metrics_;
   std::vector<std::optional<MethodPair>> methods_;  // [settings][seeds]
   SweepResult result_;
   std::map<CellKey, Cell> finished_;
