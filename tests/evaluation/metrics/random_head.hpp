@@ -2,6 +2,7 @@
 // Seeded heads of any shape, which own what a HeadTensors points to.
 #include <cstdint>
 #include <numeric>
+#include <ostream>
 #include <vector>
 
 #include "evaluation/metrics/attention.hpp"
@@ -15,6 +16,11 @@ struct HeadShape {
   std::int64_t value_dim = 1;
   std::int64_t query_heads = 1;
   std::int64_t queries = 1;
+
+  friend void PrintTo(const HeadShape& shape, std::ostream* out) {
+    *out << shape.tokens << " tokens of " << shape.dim << " and " << shape.value_dim << ", "
+         << shape.query_heads << " x " << shape.queries << " queries";
+  }
 };
 
 struct RandomHead {
