@@ -31,6 +31,7 @@ struct GpuData {
   DeviceMemory output;   // the same
   DeviceMemory queries;  // [heads * queries_a_head, dim] float32
   DeviceMemory scores;   // [1, vectors] or [heads * queries_a_head, dim] float32
+  ColdTimer timer;
   DeviceWorkspace workspace;
   std::vector<float> query_values;
 
@@ -46,7 +47,8 @@ struct GpuData {
         input(on_gpu, given.vectors * given.dim * element_bytes(given.type)),
         output(on_gpu, input.bytes()),
         queries(on_gpu, 4 * query_rows(given) * given.dim),
-        scores(on_gpu, 4 * std::max(given.vectors, query_rows(given) * given.dim)) {
+        scores(on_gpu, 4 * std::max(given.vectors, query_rows(given) * given.dim)),
+        timer(on_gpu) {
     RandomStream stream(gpu_data_seed, Purpose::synthetic);
     drawn.resize(static_cast<std::size_t>(distinct * shape.dim));
     for (float& value : drawn) value = static_cast<float>(stream.normal());

@@ -24,8 +24,8 @@
 namespace rotorquant::evaluation {
 namespace {
 
-std::function<double(int)> gpu_timer(int gpu, std::function<void()> run) {
-  return [gpu, run = std::move(run)](int repetitions) { return time_cold_on_gpu(gpu, repetitions, run); };
+std::function<double(int)> gpu_timer(const std::shared_ptr<GpuData>& data, std::function<void()> run) {
+  return [data, run = std::move(run)](int repetitions) { return data->timer.seconds(repetitions, run); };
 }
 
 BenchOperation copy_of(const std::shared_ptr<GpuData>& data) {
@@ -40,7 +40,7 @@ BenchOperation copy_of(const std::shared_ptr<GpuData>& data) {
     if (from != to) throw Error("bench: copy on the GPU is wrong");
   };
   const auto run = [data, bytes] { copy_on_gpu(data->input, data->output, bytes); };
-  return {copy_operation, "", bytes, bytes, check, gpu_timer(data->gpu, run)};
+  return {copy_operation, "", bytes, bytes, check, gpu_timer(data, run)};
 }
 
 BenchOperation read_of(const std::shared_ptr<GpuData>& data) {
@@ -55,7 +55,7 @@ BenchOperation read_of(const std::shared_ptr<GpuData>& data) {
     for (const std::uint64_t word : words) want ^= word;
     if (got != want) throw Error("bench: read on the GPU is wrong");
   };
-  return {read_operation, "", bytes, 0, check, gpu_timer(data->gpu, run)};
+  return {read_operation, "", bytes, 0, check, gpu_timer(data, run)};
 }
 
 BenchOperation attend_half_of(const std::shared_ptr<GpuData>& data) {
@@ -71,7 +71,7 @@ BenchOperation attend_half_of(const std::shared_ptr<GpuData>& data) {
     check_attention(*data, data->drawn, half_baseline);
   };
   return {attend_operation, half_baseline, 2 * data->input.bytes(),
-          4 * rows * dim,   check,         gpu_timer(data->gpu, run)};
+          4 * rows * dim,   check,         gpu_timer(data, run)};
 }
 
 // A rotation in the shape's own type, y = R x.
@@ -112,7 +112,7 @@ BenchOperation rotate_of(const std::shared_ptr<GpuData>& data) {
     }
   };
   const std::int64_t bytes = data->input.bytes();
-  return {rotate_operation, dense_baseline, bytes, bytes, check, gpu_timer(data->gpu, run)};
+  return {rotate_operation, dense_baseline, bytes, bytes, check, gpu_timer(data, run)};
 }
 
 BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSubject>& subject) {
@@ -124,7 +124,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSu
             bytes,
             code_bytes,
             [subject] { check_encode(*subject); },
-            gpu_timer(data.gpu, [subject] { subject->encode(); })};
+            gpu_timer(subject->data, [subject] { subject->encode(); })};
   }
   if (name == "decode") {
     const auto run = [subject] { subject->device->decode(nullptr, subject->codes(), subject->data->y()); };
@@ -132,7 +132,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSu
       subject->encode();
       check_decode(*subject);
     };
-    return {name, subject->text, code_bytes, bytes, check, gpu_timer(data.gpu, run)};
+    return {name, subject->text, code_bytes, bytes, check, gpu_timer(subject->data, run)};
   }
   const auto run = [subject] {
     GpuData& shared = *subject->data;
@@ -145,7 +145,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSu
     subject->finish();
     check_score(*subject);
   };
-  return {name, subject->text, code_bytes, 4 * data.shape.vectors, check, gpu_timer(data.gpu, run)};
+  return {name, subject->text, code_bytes, 4 * data.shape.vectors, check, gpu_timer(subject->data, run)};
 }
 
 // Keys and values both in codes of the subject's; values in a copy of them, so that each is read from memory.
@@ -183,7 +183,7 @@ BenchOperation attend_of(const std::shared_ptr<GpuSubject>& subject,
     check_attention(data, decoded, subject->text);
   };
   return {attend_operation, subject->text, 2 * subject->code_bytes(),
-          4 * rows * dim,   check,         gpu_timer(subject->data->gpu, run)};
+          4 * rows * dim,   check,         gpu_timer(subject->data, run)};
 }
 
 }  // namespace

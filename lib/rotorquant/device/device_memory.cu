@@ -12,6 +12,15 @@ constexpr int read_blocks_per_processor = 8;
 // Several loads at a time for each thread: what hides the latency of memory.
 constexpr int loads_together = 4;
 
+// So many times the second-level cache is read to fill it.
+constexpr std::int64_t caches_of_other_data = 4;
+
+std::int64_t cache_bytes(int gpu) {
+  int bytes = 0;
+  device::check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, gpu), "look-up of the GPU");
+  return bytes;
+}
+
 __global__ void read_kernel(const uint4* words, std::int64_t count, unsigned long long* result) {
   const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -101,16 +110,23 @@ void read_on_gpu(const DeviceMemory& from, std::int64_t bytes, const DeviceMemor
   device::check_launch("read");
 }
 
-double time_cold_on_gpu(int gpu, int repetitions, const std::function<void()>& run) {
-  const device::CurrentDevice current(gpu);
-  int cache_bytes = 0;
-  device::check(cudaDeviceGetAttribute(&cache_bytes, cudaDevAttrL2CacheSize, gpu), "look-up of the GPU");
-  const DeviceMemory other(gpu, 2 * static_cast<std::int64_t>(cache_bytes));
+ColdTimer::ColdTimer(int gpu)
+    : gpu_(gpu),
+      other_(gpu, caches_of_other_data * cache_bytes(gpu)),
+      word_(gpu, sizeof(unsigned long long)) {
+  const device::CurrentDevice current(gpu_);
+  device::check(cudaMemset(other_.data(), 1, static_cast<std::size_t>(other_.bytes())),
+                "filling of the cache");
+}
+
+double ColdTimer::seconds(int repetitions, const std::function<void()>& run) const {
+  const device::CurrentDevice current(gpu_);
   const Event begin, end;
   double seconds = 0.0;
   for (int i = 0; i < repetitions; ++i) {
-    device::check(cudaMemsetAsync(other.data(), i, static_cast<std::size_t>(other.bytes())),
-                  "filling of the cache");
+    // Read, not written: writing back what a filling wrote would fall to the run. No memory is allocated or freed either,
+    // which would leave the run to look up its pages again.
+    read_on_gpu(other_, other_.bytes(), word_);
     begin.record();
     run();
     end.record();

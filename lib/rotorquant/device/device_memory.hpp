@@ -31,8 +31,16 @@ void copy_on_gpu(const DeviceMemory& from, const DeviceMemory& to, std::int64_t 
 // Reads every byte; writes 8 bytes, the exclusive or of all 64-bit words, to `result`. bytes: a multiple of 16.
 void read_on_gpu(const DeviceMemory& from, std::int64_t bytes, const DeviceMemory& result);
 
-// Seconds of `repetitions` runs, by events on the default stream, each after the GPU's second-level cache was filled
-// with other data. Errors: work that failed; without it no number is returned.
-double time_cold_on_gpu(int gpu, int repetitions, const std::function<void()>& run);
+// Times work that starts with other data in the GPU's second-level cache.
+class ColdTimer {
+ public:
+  explicit ColdTimer(int gpu);
+  // Of `repetitions` runs, by events on the default stream. Errors: work that failed; without it no number is returned.
+  double seconds(int repetitions, const std::function<void()>& run) const;
+
+ private:
+  int gpu_;
+  DeviceMemory other_, word_;
+};
 
 }  // namespace rotorquant

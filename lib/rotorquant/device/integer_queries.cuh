@@ -36,15 +36,17 @@ struct IntegerQueries {
   template <typename Place>
   __device__ __forceinline__ void load(const float* query, const Place& coordinate_of) {
     constexpr float largest_integer = 127.0F * 256.0F + 127.0F;
-    const auto value_at = [&](int s, int i, int j) {
-      return query != nullptr ? query[coordinate_of(s, i, j)] : 0.0F;
-    };
+    float values[8 * steps];
     float largest = 0.0F;
 #pragma unroll
-    for (int c = 0; c < 8 * steps; ++c) largest = fmaxf(largest, fabsf(value_at(c / 8, c / 4 % 2, c % 4)));
+    for (int c = 0; c < 8 * steps; ++c) {
+      values[c] = query != nullptr ? query[coordinate_of(c / 8, c / 4 % 2, c % 4)] : 0.0F;
+      largest = fmaxf(largest, fabsf(values[c]));
+    }
     largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 2));
-    unit = largest > 0.0F ? largest / largest_integer : 1.0F;
+    const float per_unit = fminf(largest_integer / largest, 0x1p126F);  // also of zeros
+    unit = 1.0F / per_unit;
     sum = 0;
 #pragma unroll
     for (int s = 0; s < steps; ++s) {
@@ -53,7 +55,7 @@ struct IntegerQueries {
         std::uint32_t high = 0, low = 0;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const int value = __float2int_rn(value_at(s, i, j) / unit);
+          const int value = __float2int_rn(values[8 * s + 4 * i + j] * per_unit);
           const int upper = (value + 128) >> 8;
           high |= static_cast<std::uint32_t>(upper & 0xFF) << (8 * j);
           low |= static_cast<std::uint32_t>((value - 256 * upper) & 0xFF) << (8 * j);

@@ -11,47 +11,53 @@ namespace {
 constexpr int score_warps = 4;
 constexpr int score_tile = 64;  // keys a warp takes at a time
 constexpr int score_stages = 3;
-constexpr int queries_together = 8;
+constexpr int block_queries = 4;      // columns of one product: two bytes each
+constexpr int most_query_blocks = 2;  // that share the look-ups of one pass over the codes
 
 template <int D, int bits>
 struct ScoreStage {
   static constexpr int row_bytes = bits * D / 8;
-  static constexpr int unit = D / 8;
   // An odd number of 16-byte units apart: a warp's 32 words of eight keys lie in 32 banks.
   static constexpr int pitch = D == 128 ? 16 * (bits | 1) : row_bytes;
-  static constexpr int bytes = score_tile * (pitch + 2);
+  static constexpr int chunks = score_tile * row_bytes / 16;
+  static constexpr int norm_offset = score_tile * pitch;
+  static constexpr int bytes = norm_offset + 2 * score_tile;
 
+  // Where 16-byte chunk i of a tile lies. Of chunks `step` apart a warp's lanes find theirs at constant distances.
+  static __device__ __forceinline__ int place_of(int i) {
+    return pitch == row_bytes ? 16 * i : i / bits * pitch + i % bits * 16;
+  }
+  static constexpr int stride = pitch == row_bytes ? 16 * warp_size : warp_size / bits * pitch;
+  static_assert(pitch == row_bytes || warp_size % bits == 0);
+  static_assert(chunks % warp_size == 0);
+
+  // One group of background copies; what lies past the end becomes zeros.
   static __device__ __forceinline__ void fetch(std::uint8_t* shared, const std::uint8_t* codes,
                                                const __half* norms, std::int64_t first, int count) {
     const int lane = static_cast<int>(threadIdx.x % warp_size);
-    const std::uint8_t* const from = codes + first * row_bytes;
-#pragma unroll
-    for (int j = 0; j < score_tile * bits / warp_size; ++j) {
-      const int i = lane + warp_size * j;
-      const bool valid = i / bits < count;
-      const auto address =
-          static_cast<unsigned>(__cvta_generic_to_shared(shared + i / bits * pitch + i % bits * unit));
-      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address),
-                   "l"(valid ? from + static_cast<std::int64_t>(unit) * i : from), "n"(unit),
-                   "r"(valid ? unit : 0)
-                   : "memory");
-    }
-    auto* const kept = reinterpret_cast<__half*>(shared + score_tile * pitch);
+    const std::uint8_t* const from = codes + first * row_bytes + 16 * lane;
+    std::uint8_t* const to = shared + place_of(lane);
+    const __half* const kept = norms + first + 8 * lane;
+    std::uint8_t* const norm_chunk = shared + norm_offset + 16 * lane;
     if (count == score_tile) {
-      const auto address = static_cast<unsigned>(__cvta_generic_to_shared(kept + 2 * lane));
-      asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(norms + first + 2 * lane)
-                   : "memory");
+#pragma unroll
+      for (int j = 0; j < chunks / warp_size; ++j) copy_async_16(to + j * stride, from + j * 16 * warp_size);
+      if (lane < score_tile / 8) copy_async_16(norm_chunk, kept);
     } else {
-      for (int i = lane; i < score_tile; i += warp_size)
-        kept[i] = i < count ? norms[first + i] : __half(0.0F);
+#pragma unroll 1
+      for (int j = 0; j < chunks / warp_size; ++j) {
+        const int at = j * 16 * warp_size;
+        copy_async_part(to + j * stride, from + at, count * row_bytes - 16 * lane - at);
+      }
+      if (lane < score_tile / 8) copy_async_part(norm_chunk, kept, 2 * count - 16 * lane);
     }
     commit_copies();
   }
 };
 
-// Key g's quarter of coordinates in lane (g, t) as operands: word t of each plane (D = 64: a half of word t mod 2).
+// A quarter of a key's coordinates in lane (g, t): word t of each plane (D = 64: a half of word t mod 2).
 template <int D, int bits>
-struct IntegerKeys {
+struct IntegerKey {
   static constexpr int steps = D / 32;
   static constexpr int words = D / 32;
 
@@ -71,34 +77,79 @@ struct IntegerKeys {
     if constexpr (bits == 4) fold_signs<4>(word);
     exchange_nibbles(word);
   }
-  __device__ __forceinline__ void multiply(const IntegerCentroids& table, const IntegerQueries<steps>& query,
-                                           int (&high_sums)[4], int (&low_sums)[4]) const {
-#pragma unroll
-    for (int s = 0; s < steps; ++s) {
-      std::uint32_t low[2], high[2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const std::uint32_t own = D == 128 ? word[s] >> (16 * i) : word[2 * s + i];
-        const std::uint32_t nibbles = bits == 4 ? own & 0x7777U : own;
-        low[i] = permute_bytes(table.low_bytes[0], table.low_bytes[1], nibbles);
-        high[i] = permute_bytes(table.high_bytes[0], table.high_bytes[1], nibbles);
-        if constexpr (bits == 4) {
-          const std::uint32_t inverted = permute_bytes(0xFF00U, 0U, own >> 3 & 0x1111U);
-          low[i] ^= inverted;
-          high[i] ^= inverted;
-        }
-      }
-      multiply_add<true>(high_sums, query.operand[s], high[0], high[1]);
-      multiply_add<false>(low_sums, query.operand[s], low[0], low[1]);
+  // Both bytes of the centroids of coordinates (s, i, 0 .. 3).
+  __device__ __forceinline__ void look_up(const IntegerCentroids& table, int s, int i, std::uint32_t& high,
+                                          std::uint32_t& low) const {
+    const std::uint32_t own = D == 128 ? word[s] >> (16 * i) : word[2 * s + i];
+    const std::uint32_t nibbles = bits == 4 ? own & 0x7777U : own;
+    low = permute_bytes(table.low_bytes[0], table.low_bytes[1], nibbles);
+    high = permute_bytes(table.high_bytes[0], table.high_bytes[1], nibbles);
+    if constexpr (bits == 4) {
+      const std::uint32_t inverted = permute_bytes(0xFF00U, 0U, own >> 3 & 0x1111U);
+      low ^= inverted;
+      high ^= inverted;
     }
   }
 };
 
-template <int D, int bits>
-__global__ void __launch_bounds__(score_warps* warp_size, 4)
+// Queries as right operands: columns 2 i and 2 i + 1 are the high and the low bytes of query i.
+template <int steps, int blocks>
+struct QueryColumns {
+  std::uint32_t operand[blocks][steps][2];
+  float unit[blocks];       // of query t of each block, which lane (g, t) gets sums of
+  int half_of_sum[blocks];  // of that query's integers
+
+  template <typename Place>
+  __device__ __forceinline__ void load(const float* queries, int dim, int count, const Place& coordinate_of) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size), g = lane / 4;
+#pragma unroll
+    for (int b = 0; b < blocks; ++b) {
+      const int query = block_queries * b + g / 2;
+      IntegerQueries<steps> own;
+      own.load(query < count ? queries + query * dim : nullptr, coordinate_of);
+#pragma unroll
+      for (int s = 0; s < steps; ++s) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          operand[b][s][i] = g % 2 == 0 ? own.operand[s][2 * i] : own.operand[s][2 * i + 1];
+      }
+      const int holder = 8 * (lane % 4);
+      unit[b] = __shfl_sync(0xFFFFFFFFU, own.unit, holder);
+      half_of_sum[b] = __shfl_sync(0xFFFFFFFFU, own.sum, holder) >> 1;
+    }
+  }
+};
+
+// sums += a b; a: row-major 16x32 int8 (A = signed) or uint8, b: column-major 32x8 int8, sums: 16x8 int32, each spread over the warp.
+template <bool a_signed>
+__device__ __forceinline__ void multiply_keys(int (&sums)[4], const std::uint32_t (&a)[4],
+                                              const std::uint32_t (&b)[2]) {
+  if constexpr (a_signed) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
+}
+
+// Without a branch, which would keep the work on different keys from overlapping.
+__device__ __forceinline__ void store_if(bool condition, float* to, float value) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to),
+               "f"(value), "r"(static_cast<int>(condition))
+               : "memory");
+}
+
+template <int D, int bits, int blocks>
+__global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
     score_kernel(const __grid_constant__ IntegerCentroids centroids, const float* queries, int count_queries,
                  const std::uint8_t* codes, const __half* norms, std::int64_t n, float* scores) {
   using Stage = ScoreStage<D, bits>;
+  using Key = IntegerKey<D, bits>;
   extern __shared__ uint4 shared_words[];
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -119,15 +170,12 @@ __global__ void __launch_bounds__(score_warps* warp_size, 4)
 #pragma unroll
   for (int i = 0; i < score_stages - 1; ++i) fetch(start + i * stride, i);
 
-  using Keys = IntegerKeys<D, bits>;
-  IntegerQueries<Keys::steps> query;
-  query.load(g < count_queries ? queries + g * D : nullptr,
-             [&](int s, int i, int k) { return Keys::coordinate_of(t, s, i, k); });
-  const float unit = query.unit * centroids.unit;
-  const float halves = 0.5F * static_cast<float>(query.sum);
-  const auto combine = [&](int high, int low) {
-    return fmaf(65536.0F, static_cast<float>(high), static_cast<float>(low) + halves) * unit;
-  };
+  // Queries come from the kernel before, codes do not.
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  QueryColumns<Key::steps, blocks> query;
+  query.load(queries, D, count_queries, [&](int s, int i, int k) { return Key::coordinate_of(t, s, i, k); });
+#pragma unroll
+  for (int b = 0; b < blocks; ++b) query.unit[b] *= centroids.unit;
 
   int stage = 0;
   for (std::int64_t tile = start; tile < tiles; tile += stride) {
@@ -135,28 +183,46 @@ __global__ void __launch_bounds__(score_warps* warp_size, 4)
     wait_for_copies<score_stages - 1>();
     __syncwarp();
     const std::uint8_t* const rows = own + stage * Stage::bytes;
-    const auto* const kept = reinterpret_cast<const __half2*>(rows + score_tile * Stage::pitch);
-    // The lane's own keys of the tile: 2 t, 2 t + 1 and every eighth on.
-    const std::int64_t own_key = tile * score_tile + 2 * t;
-    float* const out = scores + g * n + own_key;
-    const int left = static_cast<int>(min(n - own_key, std::int64_t{score_tile}));
-    const bool pairs = (tile + 1) * score_tile <= n && g * n % 2 == 0;
-#pragma unroll 4
-    for (int j = 0; j < score_tile / 8; ++j) {
-      Keys keys;
-      keys.load(rows + (8 * j + g) * Stage::pitch, t);
-      int high_sums[4] = {}, low_sums[4] = {};
-      keys.multiply(centroids, query, high_sums, low_sums);
-      if (g >= count_queries) continue;
-      const float2 norm = __half22float2(kept[4 * j + t]);
-      // Both sums of lower weight together stay below 2^31.
-      const float first = combine(high_sums[0], 256 * (high_sums[2] + low_sums[0]) + low_sums[2]) * norm.x;
-      const float second = combine(high_sums[1], 256 * (high_sums[3] + low_sums[1]) + low_sums[3]) * norm.y;
-      if (pairs) {
-        *reinterpret_cast<float2*>(out + 8 * j) = make_float2(first, second);
-      } else {
-        if (8 * j < left) out[8 * j] = first;
-        if (8 * j + 1 < left) out[8 * j + 1] = second;
+    const auto* const kept = reinterpret_cast<const __half*>(rows + Stage::norm_offset);
+    float* const out = scores + t * n + tile * score_tile + g;
+    const int left = static_cast<int>(min(n - tile * score_tile, std::int64_t{score_tile})) - g;
+#pragma unroll
+    for (int j = 0; j < score_tile / 16; ++j) {
+      Key key[2];  // g and g + 8 of sixteen
+#pragma unroll
+      for (int r = 0; r < 2; ++r) key[r].load(rows + (16 * j + 8 * r + g) * Stage::pitch, t);
+      int high_sums[blocks][4], low_sums[blocks][4];
+#pragma unroll
+      for (int b = 0; b < blocks; ++b) {
+        // Centroids are n + 1/2.
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          high_sums[b][i] = 0, low_sums[b][i] = i % 2 == 0 ? 0 : query.half_of_sum[b];
+      }
+#pragma unroll
+      for (int s = 0; s < Key::steps; ++s) {
+        std::uint32_t high[4], low[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) key[i % 2].look_up(centroids, s, i / 2, high[i], low[i]);
+#pragma unroll
+        for (int b = 0; b < blocks; ++b) {
+          multiply_keys<true>(high_sums[b], high, query.operand[b][s]);
+          multiply_keys<false>(low_sums[b], low, query.operand[b][s]);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float norm = __half2float(kept[16 * j + 8 * r + g]);
+#pragma unroll
+        for (int b = 0; b < blocks; ++b) {
+          const int* const high = high_sums[b] + 2 * r;
+          const int* const low = low_sums[b] + 2 * r;
+          // All of lower weight together stay below 2^31.
+          const int rest = 256 * (high[1] + low[0]) + low[1];
+          const float sum = fmaf(65536.0F, static_cast<float>(high[0]), static_cast<float>(rest));
+          const bool asked = block_queries * b + t < count_queries && 16 * j + 8 * r < left;
+          store_if(asked, out + b * block_queries * n + 16 * j + 8 * r, sum * (norm * query.unit[b]));
+        }
       }
     }
     __syncwarp();
@@ -169,16 +235,32 @@ void launch(cudaStream_t stream, const IntegerCentroids& centroids, const float*
             const std::uint8_t* codes, const std::uint8_t* norms, std::int64_t n, float* scores) {
   constexpr std::size_t bytes =
       static_cast<std::size_t>(score_warps) * score_stages * ScoreStage<D, bits>::bytes;
-  const std::int64_t resident =
-      resident_blocks("score", score_kernel<D, bits>, score_warps * warp_size, bytes);
-  const std::int64_t needed = (n + score_warps * score_tile - 1) / (score_warps * score_tile);
-  for (std::int64_t first = 0; first < m; first += queries_together) {
-    const auto count = static_cast<int>(m - first < queries_together ? m - first : queries_together);
-    score_kernel<D, bits>
-        <<<static_cast<unsigned>(needed < resident ? needed : resident), score_warps * warp_size, bytes,
-           stream>>>(centroids, queries + first * D, count, codes, reinterpret_cast<const __half*>(norms), n,
-                     scores + first * n);
-    check_launch("score");
+  const auto run = [&](auto kernel, std::int64_t first, std::int64_t count) {
+    const std::int64_t resident = resident_blocks("score", kernel, score_warps * warp_size, bytes);
+    const std::int64_t needed = (n + score_warps * score_tile - 1) / (score_warps * score_tile);
+    // It begins while the rotation of the queries ends.
+    cudaLaunchAttribute attribute;
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(needed < resident ? needed : resident));
+    config.blockDim = dim3(score_warps * warp_size);
+    config.dynamicSmemBytes = bytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = first == 0 ? 1 : 0;
+    check(cudaLaunchKernelEx(&config, kernel, centroids, queries + first * D, static_cast<int>(count), codes,
+                             reinterpret_cast<const __half*>(norms), n, scores + first * n),
+          "launch of score");
+  };
+  constexpr std::int64_t together = most_query_blocks * block_queries;
+  for (std::int64_t first = 0; first < m; first += together) {
+    const std::int64_t count = m - first < together ? m - first : together;
+    if (count <= block_queries) {
+      run(score_kernel<D, bits, 1>, first, count);
+    } else {
+      run(score_kernel<D, bits, most_query_blocks>, first, count);
+    }
   }
 }
 

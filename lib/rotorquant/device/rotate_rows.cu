@@ -7,6 +7,8 @@ namespace {
 
 __global__ void rotate_kernel(RowRotation::View rotation, const float* x, float* y) {
   extern __shared__ float memory[];
+  // A kernel that may overlap with this one waits for its end before it takes the results.
+  asm volatile("griddepcontrol.launch_dependents;");
   const std::int64_t r = blockIdx.x;
   for (int i = static_cast<int>(threadIdx.x); i < rotation.output_dim; i += rotate_threads) {
     memory[i] = i < rotation.input_dim ? x[r * rotation.input_dim + i] : 0.0F;
