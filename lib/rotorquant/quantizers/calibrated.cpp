@@ -9,9 +9,9 @@
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
 #include "rotorquant/codes/bit_string.hpp"
-#include "rotorquant/core/dense_product.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
+#include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
 WidthDistortions code_distortions(const CalibratedCode& code) {
@@ -48,27 +48,19 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
   shift_.assign(n, 0.0F);
   for (std::size_t i = 0; i < adaptation_.shift.size(); ++i) shift_[i] = half_to_float(adaptation_.shift[i]);
 
-  const std::vector<double> transform = parameters_->transform.matrix();
   const std::vector<double> inverse = parameters_->transform.inverse();
   const std::vector<double> deviations = sequence_deviations(*parameters_, adaptation_);
   const std::span<const std::int32_t> order = planes_.order();
-  forward_.resize(n * n);
   backward_.resize(n * n);
   std::vector<double> columns(n *
                               n);  // F^-1 sigma, column by column: columns[k, i] = (F^-1)[i, order k] sigma_k
   for (std::size_t k = 0; k < n; ++k) {
     const auto coordinate = static_cast<std::size_t>(order[k]);
     for (std::size_t i = 0; i < n; ++i) {
-      forward_[i * n + k] = static_cast<float>(transform[coordinate * n + i] / deviations[coordinate]);
       columns[k * n + i] = inverse[i * n + coordinate] * deviations[coordinate];
       backward_[k * n + i] = static_cast<float>(columns[k * n + i]);
     }
   }
-  centroids_forward_.resize(parameters_->centroids.size());
-  const std::int64_t num_centroids = parameters_->num_centroids();
-  dense_product({parameters_->centroids.data(), num_centroids, dim}, {forward_.data(), dim, dim},
-                {centroids_forward_.data(), num_centroids, dim});
-
   metric_.resize(n * n);
   diagonal_.resize(n);
   std::vector<double> row(n);
@@ -93,6 +85,25 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
     scales_.push_back(
         static_cast<float>(std::exp2(static_cast<double>(steps) / parameters_->scale.steps_per_octave)));
   }
+  for (int scale_code = 0; scale_code + 1 < 1 << parameters_->scale.bits; ++scale_code) {
+    // n^2 half a step above that code's.
+    const int half_steps =
+        2 * (scale_code - (1 << (parameters_->scale.bits - 1)) + parameters_->scale.zero) + 1;
+    energies_.push_back(static_cast<double>(dim) *
+                        std::exp2(static_cast<double>(half_steps) / parameters_->scale.steps_per_octave));
+  }
+  forward_ = forward_program(parameters_->transform, deviations, order);
+  centroid_search_ = CentroidSearch(parameters_->centroids, shift_);
+  ScratchFloats columns_of_centroids;
+  float* block = columns_of_centroids.reserve(dim * cascade_lanes);
+  centroids_forward_.resize(parameters_->centroids.size());
+  for (std::int64_t first = 0; first < parameters_->num_centroids(); first += cascade_lanes) {
+    const std::int64_t count = std::min(cascade_lanes, parameters_->num_centroids() - first);
+    rows_to_columns(isa_, forward_, parameters_->centroids.data() + first * dim, count, block);
+    run_steps(isa_, forward_.steps, block);
+    columns_to_rows(block, {centroids_forward_.data() + first * dim, count, dim});
+  }
+  centroid_tables_ = OffsetTables(centroids_forward_, dim);
   inverse_ = inverse_program(parameters_->transform, deviations, order);
   if (code.kind == CalibratedCodecKind::lloyd_max)
     level_tables_.emplace(planes_, codebooks_, inverse_.scales);

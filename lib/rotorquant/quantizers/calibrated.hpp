@@ -20,6 +20,7 @@
 #include "rotorquant/quantizers/calibrated_parameters.hpp"
 #include "rotorquant/quantizers/calibrated_trellis.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
+#include "rotorquant/quantizers/centroid_search.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
 
@@ -62,6 +63,8 @@ class CalibratedCodec final : public Quantizer {
   std::int64_t stored_floats() const override { return parameters_->decoder_floats(); }
   // x [n, dim]: keys before RoPE.
   void encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const override;
+  void encode_tensor(const Context& context, const ConstHostTensor& x,
+                     Codes<Space::cpu> codes) const override;
   void decode(const Context& context, ConstCodes<Space::cpu> codes, HostView<float> x) const override;
   void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
                      const HostTensor& x) const override;
@@ -78,7 +81,10 @@ class CalibratedCodec final : public Quantizer {
  private:
   struct Workspace;
   float scale_of(int code) const { return scales_[static_cast<std::size_t>(code)]; }
-  int nearest_scale_code(double scale) const;
+  // The scale code nearest, in steps of the logarithm, to a residual of that squared norm.
+  std::int32_t nearest_scale_code(double energy) const;
+  std::int32_t scale_code_of(const float* shifted, std::int64_t centroid) const;
+  void encode_block(const ConstHostTensor& x, std::int64_t first_row, std::uint8_t* codes) const;
   void encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
                      Workspace& workspace) const;
   float search_scales(const float* y, int first_code, int last_code, float best, Workspace& workspace) const;
@@ -102,15 +108,18 @@ class CalibratedCodec final : public Quantizer {
   CodeLayout layout_;
   std::vector<NormalLevels> codebooks_;  // [9], by width
   // Coordinates after F are in storage order everywhere below.
-  std::vector<float> shift_;              // [dim], of the key's own coordinates
-  std::vector<float> forward_;            // [dim, dim]: x - h times this is F (x - h) / sigma
-  std::vector<float> backward_;           // [dim, dim]: y^ times this is F^-1 (sigma y^)
+  std::vector<float> shift_;     // [dim], of the key's own coordinates
+  std::vector<float> backward_;  // [dim, dim]: y^ times this is F^-1 (sigma y^)
   CalibratedLayout code_;
-  std::vector<float> scales_;  // n by scale code
-  CascadeProgram inverse_;     // y^ -> F^-1 (sigma y^)
-  std::optional<LevelTables> level_tables_;
-  OffsetTables offset_tables_;  // c + h
+  std::vector<float> scales_;     // n by scale code
+  std::vector<double> energies_;  // [k]: the least squared norm whose scale code is k + 1
+  CascadeProgram forward_;        // x - h -> F (x - h) / sigma
+  CentroidSearch centroid_search_;
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
+  OffsetTables centroid_tables_;          // the same
+  CascadeProgram inverse_;                // y^ -> F^-1 (sigma y^)
+  std::optional<LevelTables> level_tables_;
+  OffsetTables offset_tables_;   // c + h
   std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, which has it
   std::vector<float> diagonal_;  // [dim] of that metric
   LevelSearch level_search_;

@@ -79,6 +79,69 @@ BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTabl
   return read_fields(layout, codes, count);
 }
 
+bool load_shifted(Isa isa, const ConstHostTensor& x, const float* shift, float* rows) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return load_shifted_avx512(x, shift, rows);
+#endif
+  (void)isa;
+  load_elements(x.type, x.data, x.rows * x.cols, rows);
+  bool finite = true;
+  for (std::int64_t k = 0; k < x.rows * x.cols; ++k) {
+    finite &= std::isfinite(rows[k]);
+    rows[k] -= shift[k % x.cols];
+  }
+  return finite;
+}
+
+void rows_to_columns(Isa isa, const CascadeProgram& program, const float* rows, std::int64_t count,
+                     float* columns) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return rows_to_columns_avx512(program, rows, count, columns);
+#endif
+  (void)isa;
+  const std::size_t dim = program.slots.size();
+  for (std::size_t i = 0; i < dim; ++i) {
+    float* column = columns + program.slots[i] * cascade_lanes;
+    for (std::int64_t v = 0; v < cascade_lanes; ++v)
+      column[v] = v < count ? program.scales[i] * rows[static_cast<std::size_t>(v) * dim + i] : 0.0F;
+  }
+}
+
+void columns_to_rows(const float* columns, HostView<float> rows) {
+  for (std::int64_t v = 0; v < rows.rows; ++v) {
+    for (std::int64_t i = 0; i < rows.cols; ++i) rows.row(v)[i] = columns[i * cascade_lanes + v];
+  }
+}
+
+void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+                 const OffsetTables& centroids, const float* columns, const float* scales,
+                 const BlockFields& fields, std::int64_t count, std::uint8_t* codes) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512)
+    return write_codes_avx512(layout, levels, centroids, columns, scales, fields, count, codes);
+#endif
+  (void)isa;
+  const MixedPlanes& planes = *layout.planes;
+  static thread_local std::vector<std::uint8_t> symbols;
+  symbols.resize(static_cast<std::size_t>(planes.symbol_bytes()));
+  for (std::int64_t v = 0; v < count; ++v) {
+    const auto lane = static_cast<std::size_t>(v);
+    const float inverse = 1.0F / scales[v];
+    std::int64_t k = 0;
+    for (int width = max_width; width > 0; --width) {
+      for (; k < planes.count_at_least(width); ++k) {
+        const float y = columns[k * cascade_lanes + v] - centroids.of(k)[fields.centroids[lane]];
+        symbols[static_cast<std::size_t>(k)] = levels[static_cast<std::size_t>(width)].index_of(y * inverse);
+      }
+    }
+    trellis::BitWriter writer(codes + v * layout.bytes);
+    planes.write(symbols.data(), writer);
+    writer.append(static_cast<std::uint64_t>(fields.centroids[lane]), layout.centroid_bits);
+    writer.append(static_cast<std::uint64_t>(fields.scale_codes[lane]), layout.scale_bits);
+    writer.finish();
+  }
+}
+
 void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
                 const OffsetTables& offsets, bool stream, const HostTensor& x) {
 #if defined(__x86_64__)

@@ -10,6 +10,7 @@
 #include "rotorquant/codes/mixed_planes.hpp"
 #include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/isa.hpp"
+#include "rotorquant/core/view.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 
@@ -72,9 +73,31 @@ class OffsetTables {
 void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
                 const OffsetTables& offsets, bool stream, const HostTensor& x);
 
+// rows(v, i) = x(v, i) - shift[i] in float32; whether all of them are finite. x [count, dim], count <= cascade_lanes.
+bool load_shifted(Isa isa, const ConstHostTensor& x, const float* shift, float* rows);
+
+// columns(slots(i)) = scales(i) rows(., i); lanes from `count` on are zeros.
+void rows_to_columns(Isa isa, const CascadeProgram& program, const float* rows, std::int64_t count,
+                     float* columns);
+
+// columns [dim, cascade_lanes] -> rows [count, dim].
+void columns_to_rows(const float* columns, HostView<float> rows);
+
+// The codes of keys whose columns are F (x - h) / sigma in storage order: of these less their centroid's (`centroids`,
+// F c / sigma), divided by their scale, each coordinate the number of its boundaries strictly below.
+void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+                 const OffsetTables& centroids, const float* columns, const float* scales,
+                 const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
+
 void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& tables,
                         std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
                         float* columns, BlockFields& fields);
+bool load_shifted_avx512(const ConstHostTensor& x, const float* shift, float* rows);
+void rows_to_columns_avx512(const CascadeProgram& program, const float* rows, std::int64_t count,
+                            float* columns);
+void write_codes_avx512(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+                        const OffsetTables& centroids, const float* columns, const float* scales,
+                        const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
 void write_rows_avx512(const float* columns, const float* scales, const std::int32_t* centroids,
                        const OffsetTables& offsets, bool stream, const HostTensor& x);
 

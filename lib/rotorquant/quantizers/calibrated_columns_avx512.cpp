@@ -11,6 +11,7 @@
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/core/transpose_avx512.hpp"
+#include "rotorquant/quantizers/offset_tables_avx512.hpp"
 
 namespace rotorquant {
 namespace {
@@ -131,28 +132,24 @@ struct RowEnds {
 };
 
 // Coordinates of sixteen keys from `begin` on, with scales and offsets.
-template <bool gathers>
 class FinishedColumns {
  public:
   ROTORQUANT_AVX512_INLINE FinishedColumns(const RowEnds& ends, std::int64_t begin)
       : columns_(ends.columns + begin),
         offsets_(ends.offsets),
         scale_(_mm512_load_ps(ends.scales + begin)),
-        centroid_(_mm512_load_si512(ends.centroids + begin)) {}
+        centroids_(_mm512_load_si512(ends.centroids + begin)) {}
 
   ROTORQUANT_AVX512_INLINE __m512 operator()(std::int64_t coordinate) const {
-    const float* table = offsets_.of(coordinate);
-    const __m512 offset =
-        gathers ? _mm512_i32gather_ps(centroid_, table, sizeof(float))
-                : _mm512_permutex2var_ps(_mm512_loadu_ps(table), centroid_, _mm512_loadu_ps(table + lanes));
-    return _mm512_fmadd_ps(scale_, _mm512_load_ps(columns_ + coordinate * cascade_lanes), offset);
+    const __m512 column = _mm512_load_ps(columns_ + coordinate * cascade_lanes);
+    return _mm512_fmadd_ps(scale_, column, offset(offsets_, centroids_, coordinate));
   }
 
  private:
   const float* columns_;
   const OffsetTables& offsets_;
   __m512 scale_;
-  __m512i centroid_;
+  __m512i centroids_;
 };
 
 // A register of a row: the `valid` numbers of it that the row has.
@@ -172,10 +169,10 @@ ROTORQUANT_AVX512_INLINE void store_numbers(Number* place, __m512i numbers, std:
 }
 
 // Coordinates [first, first + 32) of 16 bits, or [first, first + 16) of 32, of the keys [begin, begin + 16).
-template <ElementType type, bool gathers>
+template <ElementType type>
 ROTORQUANT_AVX512 void write_square(const RowEnds& ends, std::int64_t begin, std::int64_t first) {
   using Number = std::conditional_t<type == ElementType::float32, float, std::uint16_t>;
-  const FinishedColumns<gathers> column(ends, begin);
+  const FinishedColumns column(ends, begin);
   const std::int64_t left = ends.x.cols - first;
   const std::int64_t count = std::min(lanes, ends.x.rows - begin);
   __m512i rows[16];
@@ -239,13 +236,7 @@ void write_rows_avx512(const float* columns, const float* scales, const std::int
   const RowEnds ends{columns, scales, centroids, offsets, x, past_caches};
   dispatch_type(x.type, [&]<ElementType type>() {
     for (std::int64_t first = 0; first < x.cols; first += line / element_bytes(type)) {
-      for (std::int64_t begin = 0; begin < x.rows; begin += lanes) {
-        if (offsets.stride() > OffsetTables::registers_hold) {
-          write_square<type, true>(ends, begin, first);
-        } else {
-          write_square<type, false>(ends, begin, first);
-        }
-      }
+      for (std::int64_t begin = 0; begin < x.rows; begin += lanes) write_square<type>(ends, begin, first);
     }
   });
 }

@@ -7,8 +7,11 @@
 
 #include "rotorquant/codes/bit_string.hpp"
 #include "rotorquant/core/dense_product.hpp"
+#include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/calibrated.hpp"
+#include "rotorquant/quantizers/rotated_codec.hpp"
 
 namespace rotorquant {
 namespace {
@@ -62,46 +65,79 @@ struct CalibratedCodec::Workspace {
   CalibratedTrellis::Workspace trellis;
 };
 
-int CalibratedCodec::nearest_scale_code(double scale) const {
-  const ScaleCode& format = parameters_->scale;
-  const double steps = std::round(format.steps_per_octave * std::log2(std::max(scale, scale_floor)));
-  return static_cast<int>(std::clamp(steps - format.zero + (1 << (format.bits - 1)), 0.0,
-                                     static_cast<double>((1 << format.bits) - 1)));
+std::int32_t CalibratedCodec::nearest_scale_code(double energy) const {
+  const double least = static_cast<double>(layout_.dim) * scale_floor * scale_floor;
+  return static_cast<std::int32_t>(
+      std::upper_bound(energies_.begin(), energies_.end(), std::max(energy, least)) - energies_.begin());
+}
+
+// Of the key x - h that lies at that centroid.
+std::int32_t CalibratedCodec::scale_code_of(const float* shifted, std::int64_t centroid) const {
+  const float* place = parameters_->centroids.data() + centroid * layout_.dim;
+  return nearest_scale_code(squared_distance(isa_, shifted, place, nullptr, layout_.dim));
 }
 
 void CalibratedCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
-  const auto n = static_cast<std::size_t>(layout_.dim);
-  const std::int64_t stride = layout_.arrays[0].bytes_per_vector();
+  encode_tensor(context, {x.data, ElementType::float32, x.rows, x.cols}, codes);
+}
+
+void CalibratedCodec::encode_tensor(const Context& context, const ConstHostTensor& x,
+                                    Codes<Space::cpu> codes) const {
   parallel_chunks(context, x.rows, vectors_per_block, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t count = end - begin;
-    std::vector<float> shifted(static_cast<std::size_t>(count) * n);
-    std::vector<float> transformed(static_cast<std::size_t>(count) * n);
-    for (std::int64_t t = 0; t < count; ++t) {
-      for (std::size_t i = 0; i < n; ++i) {
-        const float value = x.row(begin + t)[i];
-        if (!std::isfinite(value)) {
-          throw Error("encode: row " + std::to_string(begin + t) + ", coordinate " + std::to_string(i) +
-                      " is " + std::to_string(value) + "; valid: finite values");
-        }
-        shifted[static_cast<std::size_t>(t) * n + i] = value - shift_[i];
-      }
-    }
-    dense_product({shifted.data(), count, layout_.dim}, {forward_.data(), layout_.dim, layout_.dim},
-                  {transformed.data(), count, layout_.dim});
-    Workspace workspace(n, static_cast<std::size_t>(planes_.symbol_bytes()),
-                        static_cast<std::size_t>(parameters_->num_centroids()));
-    for (std::int64_t t = 0; t < count; ++t) {
-      const std::size_t row = static_cast<std::size_t>(t) * n;
-      for (std::size_t i = 0; i < n; ++i) {
-        if (std::isfinite(transformed[row + i])) continue;
-        throw Error("encode: row " + std::to_string(begin + t) +
-                    " overflows float32 once transformed; valid: keys like those "
-                    "of the calibration");
-      }
-      encode_vector(transformed.data() + row, shifted.data() + row, codes.arrays[0] + (begin + t) * stride,
-                    workspace);
+    for (std::int64_t r = begin; r < end; r += cascade_lanes) {
+      const std::int64_t count = std::min(cascade_lanes, end - r);
+      encode_block(x.row_range(r, count), r, codes.arrays[0] + r * code_.bytes);
     }
   });
+}
+
+void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
+                                   std::uint8_t* codes) const {
+  static thread_local ScratchFloats row_scratch, column_scratch;
+  const std::int64_t dim = layout_.dim;
+  float* shifted = row_scratch.reserve(cascade_lanes * dim);
+  float* columns = column_scratch.reserve(cascade_lanes * dim);
+  if (!load_shifted(isa_, x, shift_.data(), shifted)) {
+    std::vector<float> row(static_cast<std::size_t>(dim));
+    for (std::int64_t v = 0; v < x.rows; ++v) {
+      load_elements(x.type, x.row(v), dim, row.data());
+      if (!std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); }))
+        refuse_value(first_row + v, row.data(), dim);
+    }
+  }
+  rows_to_columns(isa_, forward_, shifted, x.rows, columns);
+  run_steps(isa_, forward_.steps, columns);
+  float sums[cascade_lanes] = {};
+  for (std::int64_t i = 0; i < dim; ++i) {
+    for (std::int64_t v = 0; v < cascade_lanes; ++v) sums[v] += 0.0F * columns[i * cascade_lanes + v];
+  }
+  for (std::int64_t v = 0; v < x.rows; ++v) {
+    if (std::isfinite(sums[v])) continue;
+    throw Error("encode: row " + std::to_string(first_row + v) +
+                " overflows float32 once transformed; valid: keys like those "
+                "of the calibration");
+  }
+  if (!trellis_ && search_.centroid_choices == 0 && search_.scale_radius == 0 &&
+      search_.descent_sweeps == 0) {
+    BlockFields fields;
+    alignas(64) std::array<float, cascade_lanes> scales{};
+    centroid_search_.nearest(isa_, shifted, x.rows, fields.centroids.data());
+    for (std::int64_t v = 0; v < x.rows; ++v) {
+      const auto lane = static_cast<std::size_t>(v);
+      fields.scale_codes[lane] = scale_code_of(shifted + v * dim, fields.centroids[lane]);
+      scales[lane] = scale_of(fields.scale_codes[lane]);
+    }
+    write_codes(isa_, code_, codebooks_, centroid_tables_, columns, scales.data(), fields, x.rows, codes);
+    return;
+  }
+  static thread_local std::vector<float> transformed;
+  transformed.resize(static_cast<std::size_t>(x.rows * dim));
+  columns_to_rows(columns, {transformed.data(), x.rows, dim});
+  Workspace workspace(static_cast<std::size_t>(dim), static_cast<std::size_t>(planes_.symbol_bytes()),
+                      static_cast<std::size_t>(parameters_->num_centroids()));
+  for (std::int64_t v = 0; v < x.rows; ++v) {
+    encode_vector(transformed.data() + v * dim, shifted + v * dim, codes + v * code_.bytes, workspace);
+  }
 }
 
 // Quantizes y at each scale of [first_code, last_code]; what is below `best` in the diagonal metric becomes
@@ -194,32 +230,21 @@ float CalibratedCodec::search_trellis(const float* transformed, std::size_t& cen
 
 void CalibratedCodec::encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
                                     Workspace& workspace) const {
-  const auto n = static_cast<std::size_t>(layout_.dim);
   const auto num_centroids = static_cast<std::size_t>(parameters_->num_centroids());
   const int last_scale_code = (1 << parameters_->scale.bits) - 1;
   constexpr float worst = std::numeric_limits<float>::infinity();
 
   const auto find_scale_code = [&](std::size_t centroid) {
-    const double energy =
-        squared_distance(isa_, shifted, parameters_->centroids.data() + centroid * n, nullptr, layout_.dim);
-    workspace.scale_codes[centroid] = nearest_scale_code(std::sqrt(energy / static_cast<double>(n)));
+    workspace.scale_codes[centroid] = scale_code_of(shifted, static_cast<std::int64_t>(centroid));
   };
 
   std::size_t tried = 1;
   if (search_.centroid_choices == 0) {
     // Nearest to the key itself, without the shift.
-    std::size_t nearest = 0;
-    double shortest = std::numeric_limits<double>::infinity();
-    for (std::size_t c = 0; c < num_centroids; ++c) {
-      const double distance =
-          squared_distance(isa_, shifted, parameters_->centroids.data() + c * n, shift_.data(), layout_.dim);
-      if (distance < shortest) {
-        shortest = distance;
-        nearest = c;
-      }
-    }
-    workspace.order[0] = static_cast<std::int32_t>(nearest);
-    find_scale_code(nearest);
+    std::int32_t nearest = 0;
+    centroid_search_.nearest(isa_, shifted, 1, &nearest);
+    workspace.order[0] = nearest;
+    find_scale_code(static_cast<std::size_t>(nearest));
   } else {
     for (std::size_t c = 0; c < num_centroids; ++c) {
       find_scale_code(c);

@@ -35,6 +35,12 @@ NormalLevels::NormalLevels(int width) {
     for (std::size_t i = 0; i < of_level; ++i)
       tree_[of_level + i] = boundaries_[i * spacing + spacing / 2 - 1];
   }
+  if (width >= least_plane_codebook_bits && width <= most_plane_codebook_bits) {
+    registers_.bits = width;
+    std::copy(boundaries_.begin() + static_cast<std::ptrdiff_t>(count / 2), boundaries_.end(),
+              registers_.boundaries.begin());
+    std::copy_n(levels_.begin(), count, registers_.centroids.begin());
+  }
   boundaries_.push_back(std::numeric_limits<float>::infinity());
   starts_.resize(grid_cells);
   for (int cell = 0; cell < grid_cells; ++cell) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rotorquant/codes/mixed_planes.hpp"
+#include "rotorquant/codes/plane_codebook.hpp"
 #include "rotorquant/core/isa.hpp"
 
 namespace rotorquant {
@@ -22,10 +23,13 @@ class NormalLevels {
   // The boundaries as a binary search meets them: [1] the middle one, [2 i] and [2 i + 1] those of the lower and the
   // upper half; [max(16, 2^width)], as are the levels.
   const float* tree() const { return tree_.data(); }
+  // Of 2 to 4 bits.
+  const PlaneCodebook& registers() const { return registers_; }
 
  private:
-  std::vector<float> levels_;         // [max(16, 2^width)]
-  std::vector<float> tree_;           // [max(16, 2^width)]
+  std::vector<float> levels_;  // [max(16, 2^width)]
+  std::vector<float> tree_;    // [max(16, 2^width)]
+  PlaneCodebook registers_;
   std::vector<float> boundaries_;     // [2^width - 1], then +infinity
   std::vector<std::uint8_t> starts_;  // boundaries surely below each cell of a uniform grid
 };

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
+#include <limits>
+#include <utility>
 
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
+#include "rotorquant/quantizers/centroid_search.hpp"
 
 namespace rotorquant {
 namespace {
@@ -96,29 +98,78 @@ Coded round_trip(const CalibratedCodec& codec, const std::vector<float>& keys, E
 
 // Whole blocks and their ends, one centroid to more than two registers of them, widths up to eight bits.
 TEST(CalibratedColumns, CodesAndDecodedKeysAreTheSameInEveryInstructionSet) {
+  const std::vector<std::pair<int, int>> formats = {{1, 0}, {3, 3}, {3, 5}, {6, 6}};  // bits, centroid bits
   for (const std::int64_t dim : dims) {
-    for (const int bits : {1, 3, 6}) {
-      for (const int centroid_bits : {0, 3, 6}) {
-        if (bits * dim + 16 < centroid_bits + 6) continue;
-        const auto parameters = random_parameters(dim, bits, BlockKind::general, centroid_bits);
-        const std::int64_t count = 1 + dim % 70;
-        const std::vector<float> keys = random_keys(*parameters, count, 0.5);
-        const SequenceAdaptation adaptation = observe_sequence(*parameters, {keys.data(), count, dim});
-        for (const CalibratedSearch& search : {CalibratedSearch{}, nearest_search}) {
-          const CalibratedCodec serial(parameters, adaptation, search, {}, Isa::serial);
+    for (const auto& [bits, centroid_bits] : formats) {
+      const auto parameters = random_parameters(dim, bits, BlockKind::general, centroid_bits);
+      const std::int64_t count = 1 + dim % 70;
+      const std::vector<float> keys = random_keys(*parameters, count, 0.5);
+      const SequenceAdaptation adaptation = observe_sequence(*parameters, {keys.data(), count, dim});
+      for (const CalibratedSearch& search : {CalibratedSearch{}, nearest_search}) {
+        const CalibratedCodec serial(parameters, adaptation, search, {}, Isa::serial);
+        for (const Isa isa : other_isas()) {
+          const CalibratedCodec other(parameters, adaptation, search, {}, isa);
           for (const ElementType type : {ElementType::float16, ElementType::bfloat16, ElementType::float32}) {
             const Coded expected = round_trip(serial, keys, type);
-            for (const Isa isa : other_isas()) {
-              const Coded got =
-                  round_trip(CalibratedCodec(parameters, adaptation, search, {}, isa), keys, type);
-              const std::uint8_t* codes = got.codes.view().arrays[0];
-              EXPECT_TRUE(std::equal(codes, codes + got.codes.bytes(), expected.codes.view().arrays[0]))
-                  << isa_name(isa) << ", dim " << dim << ", " << bits << " bits, " << centroid_bits
-                  << " centroid bits";
-              EXPECT_EQ(got.decoded, expected.decoded) << isa_name(isa) << ", dim " << dim << ", " << bits
-                                                       << " bits, " << centroid_bits << " centroid bits";
-            }
+            const Coded got = round_trip(other, keys, type);
+            const std::uint8_t* codes = got.codes.view().arrays[0];
+            EXPECT_TRUE(std::equal(codes, codes + got.codes.bytes(), expected.codes.view().arrays[0]))
+                << isa_name(isa) << ", dim " << dim << ", " << bits << " bits, " << centroid_bits
+                << " centroid bits";
+            EXPECT_EQ(got.decoded, expected.decoded) << isa_name(isa) << ", dim " << dim << ", " << bits
+                                                     << " bits, " << centroid_bits << " centroid bits";
           }
+        }
+      }
+    }
+  }
+}
+
+// Centroids far apart, close together and equal; vectors between two of them, and beyond what squares of float32 hold.
+TEST(CentroidSearch, FindsTheFirstOfTheNearestInEveryInstructionSet) {
+  RandomStream random(11, Purpose::synthetic);
+  for (const std::int64_t dim : dims) {
+    for (const std::int64_t count : {1, 2, 16, 17, 31, 32, 33}) {
+      const auto n = static_cast<std::size_t>(dim);
+      std::vector<float> centroids(static_cast<std::size_t>(count) * n), shift(n), x(32 * n);
+      for (float& value : shift) value = static_cast<float>(random.normal());
+      for (std::size_t k = 0; k < centroids.size(); ++k) {
+        const bool copies = k >= n && k / n % 5 == 4;  // the one before but for the last bits
+        centroids[k] = copies ? std::nextafter(centroids[k - n], k / n % 2 == 0 ? 9.0F : centroids[k - n])
+                              : static_cast<float>(std::exp2(random.normal()) * random.normal());
+      }
+      for (std::size_t v = 0; v < 32; ++v) {
+        const auto a = static_cast<std::size_t>(random.integer(count));
+        const auto b = static_cast<std::size_t>(random.integer(count));
+        const auto size = static_cast<float>(v == 7 ? 1e25 : v % 3 == 0 ? 0.0 : 1.0);
+        for (std::size_t i = 0; i < n; ++i) {
+          x[v * n + i] = 0.5F * (centroids[a * n + i] + centroids[b * n + i]) - shift[i] +
+                         size * static_cast<float>(random.normal());
+        }
+      }
+      const CentroidSearch search(centroids, shift);
+      std::vector<std::int32_t> expected(32), got(32);
+      search.nearest(Isa::serial, x.data(), 32, expected.data());
+      for (std::size_t v = 0; v < 32; ++v) {
+        double shortest = std::numeric_limits<double>::infinity();
+        std::int32_t nearest = 0;
+        for (std::int32_t k = 0; k < count; ++k) {
+          const double distance =
+              squared_distance(Isa::serial, x.data() + v * n,
+                               centroids.data() + static_cast<std::size_t>(k) * n, shift.data(), dim);
+          if (distance < shortest) {
+            shortest = distance;
+            nearest = k;
+          }
+        }
+        EXPECT_EQ(expected[v], nearest);
+      }
+      for (const Isa isa : other_isas()) {
+        for (const std::int64_t rows : {1, 15, 16, 17, 32}) {
+          std::fill(got.begin(), got.end(), -1);
+          search.nearest(isa, x.data(), rows, got.data());
+          EXPECT_TRUE(std::equal(got.begin(), got.begin() + rows, expected.begin()))
+              << isa_name(isa) << ", dim " << dim << ", " << count << " centroids, " << rows << " rows";
         }
       }
     }
