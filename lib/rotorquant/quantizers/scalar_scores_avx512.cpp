@@ -2,10 +2,15 @@
 #include "rotorquant/quantizers/scalar_kernels_avx512.hpp"
 
 #if defined(__x86_64__)
+#include <cstring>
+#include <vector>
+
 #include "rotorquant/codes/bit_planes.hpp"
+#include "rotorquant/codes/code_words_avx512.hpp"
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/folds_avx512.hpp"
+#include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
 namespace {
@@ -94,60 +99,123 @@ ROTORQUANT_AVX512 void score_bits(const ScalarTables& tables, const ScoreQueries
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni"), always_inline))
 #define ROTORQUANT_VNNI_INLINE ROTORQUANT_VNNI_LAMBDA inline
 
-// Of one row, the sum over coordinates of level times integer, levels 128 too large: 64 coordinates at once,
-// planes to bytes, bytes to levels, products into 32-bit sums.
+// The symbols of 32 coordinates of sixteen rows from their bits of each plane: byte q of symbols[r] is that of coordinate r
+// + 8 q, with others' bits above it, up to the byte's fourth, and zeros beyond.
 template <int bits>
-ROTORQUANT_VNNI_INLINE __m512i level_sums(__m512i levels, const std::int8_t* query, const std::uint8_t* row,
-                                          std::int64_t stride, std::int64_t dim) {
-  __m512i sums = _mm512_setzero_si512();
-  std::int64_t c = 0;
-  for (; c + 64 <= dim; c += 64) {
-    const __m512i index = index_bytes<bits>(row + c / 8, stride);
-    sums = _mm512_dpbusd_epi32(sums, _mm512_shuffle_epi8(levels, index), _mm512_loadu_si512(query + c));
+ROTORQUANT_VNNI_INLINE void symbols_of(const __m512i (&planes)[bits], __m512i (&symbols)[8]) {
+  constexpr int select = 0xCA;  // a ? b : c, bit by bit
+  const __m512i nibble = _mm512_set1_epi8(0x0F);
+  const __m512i even = _mm512_set1_epi8(0x55);
+  if constexpr (bits == 1) {
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) symbols[r] = _mm512_and_si512(_mm512_srli_epi32(planes[0], r), nibble);
+  } else {
+    // Bits of two planes side by side, of the even and of the odd coordinates.
+    const auto pair = [&](__m512i low, __m512i high, __m512i(&out)[2]) ROTORQUANT_VNNI_LAMBDA {
+      out[0] = _mm512_ternarylogic_epi32(even, low, _mm512_slli_epi32(high, 1), select);
+      out[1] = _mm512_ternarylogic_epi32(even, _mm512_srli_epi32(low, 1), high, select);
+    };
+    __m512i low[2];
+    pair(planes[0], planes[1], low);
+    if constexpr (bits == 2) {
+#pragma GCC unroll 8
+      for (int r = 0; r < 8; ++r)
+        symbols[r] = _mm512_and_si512(_mm512_srli_epi32(low[r % 2], r / 2 * 2), nibble);
+    } else {
+      __m512i high[2];
+      // A third plane alone: what lies beside its bits is above every symbol.
+      pair(planes[2], planes[bits - 1], high);
+      const __m512i pairs = _mm512_set1_epi8(0x33);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        const __m512i a = low[r % 2], b = high[r % 2];
+        const __m512i both = r < 2 ? _mm512_ternarylogic_epi32(pairs, a, _mm512_slli_epi32(b, 2), select)
+                                   : _mm512_ternarylogic_epi32(pairs, _mm512_srli_epi32(a, 2), b, select);
+        symbols[r] = _mm512_and_si512(both, nibble);
+        symbols[r + 4] = _mm512_and_si512(_mm512_srli_epi32(both, 4), nibble);
+      }
+    }
   }
-  if (c < dim) {
-    std::uint8_t planes[bits * 8] = {};
-    for (int j = 0; j < bits; ++j)
-      std::memcpy(planes + 8 * j, row + j * stride + c / 8, static_cast<std::size_t>(stride - c / 8));
-    const __m512i index = index_bytes<bits>(planes, 8);
-    sums = _mm512_dpbusd_epi32(sums, _mm512_shuffle_epi8(levels, index), _mm512_loadu_si512(query + c));
-  }
-  return sums;
 }
 
-ROTORQUANT_VNNI_INLINE __m128i add_quarters(__m512i sums) {
-  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
-  return _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+// A query's integers in the order of symbols_of(): word 8 b + r has those of coordinates 32 b + r + 8 q in its bytes q;
+// [ceil(dim / 32) 8]. Zeros where there is no coordinate.
+void order_query(const std::int8_t* query, std::int64_t dim, std::int32_t* words) {
+  for (std::int64_t block = 0; block < dim; block += 32) {
+    for (std::int64_t r = 0; r < 8; ++r) {
+      std::int8_t bytes[4] = {};
+      for (std::int64_t q = 0; q < 4; ++q) {
+        if (block + r + 8 * q < dim) bytes[q] = query[block + r + 8 * q];
+      }
+      std::memcpy(words + block / 4 + r, bytes, sizeof bytes);
+    }
+  }
+}
+
+// Sums over coordinates of level times integer of sixteen rows and some queries, levels 128 too large.
+template <int bits, int queries>
+ROTORQUANT_VNNI_INLINE void level_sums(const CodeWords& words, std::int64_t dim, __m512i levels,
+                                       const std::int32_t* ordered, std::int64_t stride,
+                                       __m512i (&sums)[queries]) {
+  const std::int64_t plane_bits = 8 * plane_bytes(dim);
+  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+  for (std::int64_t block = 0; block < dim; block += 32) {
+    __m512i planes[bits];
+    for (int j = 0; j < bits; ++j) {
+      const std::int64_t bit = j * plane_bits + block;
+      planes[j] = plane_bits % 32 == 0 ? words.word(bit / 32) : words.bits_from(bit);
+    }
+    __m512i symbols[8];
+    symbols_of<bits>(planes, symbols);
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) {
+      const __m512i own = _mm512_shuffle_epi8(levels, symbols[r]);
+      for (int i = 0; i < queries; ++i) {
+        const std::int32_t* query = ordered + i * stride + block / 4;
+        sums[i] = _mm512_dpbusd_epi32(sums[i], own, _mm512_set1_epi32(query[r]));
+      }
+    }
+  }
 }
 
 template <int bits>
 ROTORQUANT_VNNI void integer_bits(const ScalarTables& tables, const IntegerQueries& queries,
                                   const std::uint8_t* planes, const float* scales, std::int64_t rows,
                                   const ScoreRows& scores) {
-  const __m512i levels =
-      _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(tables.levels.data())));
-  const std::int64_t stride = plane_bytes(queries.dim);
-  const auto sums_of = [&](const std::int8_t* query, std::int64_t t) ROTORQUANT_VNNI_LAMBDA {
-    return add_quarters(level_sums<bits>(levels, query, planes + t * bits * stride, stride, queries.dim));
-  };
-  for (std::int64_t i = 0; i < queries.count; ++i) {
-    const std::int8_t* query = queries.values + i * queries.stride;
-    float* out = scores.data + i * scores.stride;
-    const __m128i offset = _mm_set1_epi32(128 * queries.sums[i]);
-    const __m128 factor = _mm_set1_ps(queries.factors[i]);
-    std::int64_t t = 0;
-    for (; t + 4 <= rows; t += 4) {
-      const __m128i low = _mm_hadd_epi32(sums_of(query, t), sums_of(query, t + 1));
-      const __m128i high = _mm_hadd_epi32(sums_of(query, t + 2), sums_of(query, t + 3));
-      const __m128i sums = _mm_sub_epi32(_mm_hadd_epi32(low, high), offset);
-      _mm_storeu_ps(out + t, _mm_mul_ps(_mm_loadu_ps(scales + t), _mm_mul_ps(factor, _mm_cvtepi32_ps(sums))));
-    }
-    for (; t < rows; ++t) {
-      const __m128i low = _mm_hadd_epi32(sums_of(query, t), _mm_setzero_si128());
-      const std::int32_t sum =
-          _mm_cvtsi128_si32(_mm_sub_epi32(_mm_hadd_epi32(low, _mm_setzero_si128()), offset));
-      out[t] = scales[t] * (queries.factors[i] * static_cast<float>(sum));
-    }
+  // Symbols come with others' bits above their own.
+  std::uint8_t repeated[16];
+  for (std::size_t i = 0; i < 16; ++i) repeated[i] = tables.levels[i % (std::size_t{1} << bits)];
+  const __m512i levels = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(repeated)));
+  const std::int64_t code_bytes = bits * plane_bytes(queries.dim);
+  static thread_local ScratchFloats word_scratch;
+  const CodeWords words(word_scratch.reserve(CodeWords::floats(code_bytes)));
+  static thread_local std::vector<std::int32_t> ordered;
+  const std::int64_t stride = (queries.dim + 31) / 32 * 8;
+  ordered.resize(static_cast<std::size_t>(queries.count * stride));
+  for (std::int64_t i = 0; i < queries.count; ++i)
+    order_query(queries.values + i * queries.stride, queries.dim, ordered.data() + i * stride);
+  for (std::int64_t t = 0; t < rows; t += lanes) {
+    const __mmask16 valid = lanes_below(rows - t);
+    words.read(planes + t * code_bytes, code_bytes, rows - t);
+    const __m512 scale = _mm512_maskz_loadu_ps(valid, scales + t);
+    const auto score = [&]<int together>(std::int64_t first) ROTORQUANT_VNNI_LAMBDA {
+      __m512i sums[together];
+      level_sums<bits, together>(words, queries.dim, levels, ordered.data() + first * stride, stride, sums);
+      for (int i = 0; i < together; ++i) {
+        const __m512i sum = _mm512_sub_epi32(sums[i], _mm512_set1_epi32(128 * queries.sums[first + i]));
+        const __m512 product =
+            _mm512_mul_ps(_mm512_set1_ps(queries.factors[first + i]), _mm512_cvtepi32_ps(sum));
+        float* out = scores.data + (first + i) * scores.stride + t;
+        if (valid == 0xFFFF) {
+          _mm512_storeu_ps(out, _mm512_mul_ps(scale, product));
+        } else {
+          _mm512_mask_storeu_ps(out, valid, _mm512_mul_ps(scale, product));
+        }
+      }
+    };
+    std::int64_t i = 0;
+    for (; i + 4 <= queries.count; i += 4) score.template operator()<4>(i);
+    for (; i < queries.count; ++i) score.template operator()<1>(i);
   }
 }
 
