@@ -60,16 +60,23 @@ struct VectorsOf<double> {
   using Counts = LongLanes;
 };
 
-// How many scores rank before each of the selected keys.
+// How many scores rank before each of the selected keys. There are no branches on scores, which could not be predicted.
 template <typename Score>
 class Ranks {
  public:
   // `scores` are those that rank.
   Ranks(const Score* scores, const TopKeys& top) {
+    Score key_scores[lanes];
+    std::int32_t key_index[lanes] = {};
+    std::fill_n(key_scores, lanes, std::numeric_limits<Score>::quiet_NaN());  // nothing compares with NaN
     for (std::int32_t k = 0; k < top.count; ++k) {
-      key_scores_[k] = scores[top.index[at(k)]];
-      key_index_[k] = top.index[at(k)];
-      if (key_scores_[k] < weakest_) weakest_ = key_scores_[k];
+      key_scores[k] = scores[top.index[at(k)]];
+      key_index[k] = top.index[at(k)];
+      weakest_ = key_scores[k] < weakest_ ? key_scores[k] : weakest_;
+    }
+    for (std::int32_t lane = 0; lane < lanes; ++lane) {
+      key_scores_[lane] = key_scores[lane];
+      key_index_[lane] = key_index[lane];
     }
   }
 
@@ -79,29 +86,28 @@ class Ranks {
     if (count_ + group_size > capacity) rank();
   }
 
-  TopOverlap overlap(const TopKeys& top) {
+  TopOverlap overlap() {
     rank();
     TopOverlap overlap;
-    for (std::int32_t k = 0; k < top.count; ++k) {
-      if (std::isnan(key_scores_[k])) continue;
-      overlap.first = overlap.first || (k == 0 && ranks_[k] == 0);
-      overlap.common += ranks_[k] < top_key_count ? 1 : 0;
-    }
+    overlap.first = ranks_[0] == 0 && key_scores_[0] == key_scores_[0];
+    const Counts found = (ranks_ < static_cast<std::int32_t>(top_key_count)) & (key_scores_ == key_scores_);
+    for (std::int32_t k = 0; k < static_cast<std::int32_t>(top_key_count); ++k)
+      overlap.common -= static_cast<std::int32_t>(found[k]);
     return overlap;
   }
 
  private:
   using Scores = typename VectorsOf<Score>::Scores;
   using Counts = typename VectorsOf<Score>::Counts;
-  static constexpr std::int64_t capacity = 128;
+  static constexpr std::int32_t lanes = sizeof(Scores) / sizeof(Score);
+  static constexpr std::int64_t capacity = 256;
 
   void gather(const Score* scores, std::int64_t begin, std::int64_t end) {
 #if defined(__AVX512F__)
     if constexpr (std::is_same_v<Score, float>) {
-      const auto lanes = static_cast<__mmask16>((1U << (end - begin)) - 1U);
-      const __m512 group = _mm512_maskz_loadu_ps(lanes, scores + begin);
-      const __mmask16 reach = _mm512_mask_cmp_ps_mask(lanes, group, _mm512_set1_ps(weakest_), _CMP_GE_OQ);
-      if (reach == 0) return;
+      const auto seen = static_cast<__mmask16>((1U << (end - begin)) - 1U);
+      const __m512 group = _mm512_maskz_loadu_ps(seen, scores + begin);
+      const __mmask16 reach = _mm512_mask_cmp_ps_mask(seen, group, _mm512_set1_ps(weakest_), _CMP_GE_OQ);
       const __m512i index =
           _mm512_add_epi32(_mm512_set1_epi32(static_cast<std::int32_t>(begin)),
                            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -111,32 +117,32 @@ class Ranks {
       return;
     }
 #endif
-    std::int64_t found = 0;
-    for (std::int64_t i = begin; i < end; ++i) found += scores[i] >= weakest_ ? 1 : 0;
-    for (std::int64_t i = begin; found > 0 && i < end; ++i) {
-      if (!(scores[i] >= weakest_)) continue;
+    for (std::int64_t i = begin; i < end; ++i) {
       scores_[count_] = scores[i];
-      index_[count_++] = static_cast<std::int32_t>(i);
+      index_[count_] = static_cast<std::int32_t>(i);
+      count_ += scores[i] >= weakest_ ? 1 : 0;
     }
   }
 
   // Counts what was put aside. Equal scores are ordered by index.
   void rank() {
+    Counts ranks = ranks_;
     for (std::int64_t i = 0; i < count_; ++i) {
       const Scores score = scores_[i] + Scores{};
       const Counts index = index_[i] + Counts{};
-      ranks_ -= (score > key_scores_) | ((score == key_scores_) & (index < key_index_));
+      ranks -= (score > key_scores_) | ((score == key_scores_) & (index < key_index_));
     }
+    ranks_ = ranks;
     count_ = 0;
   }
 
-  Scores key_scores_ = std::numeric_limits<Score>::quiet_NaN() + Scores{};  // nothing compares with NaN
-  Counts key_index_ = {};
+  Scores key_scores_;
+  Counts key_index_;
   Counts ranks_ = {};
   Score weakest_ = std::numeric_limits<Score>::infinity();
+  std::int64_t count_ = 0;
   Score scores_[capacity];
   std::int32_t index_[capacity];
-  std::int64_t count_ = 0;
 };
 
 }  // namespace
@@ -162,7 +168,7 @@ TopOverlap top_overlap(const Score* scores, std::int64_t count, const TopKeys& t
   Ranks<Score> ranks(scores, top);
   for (std::int64_t begin = 0; begin < count; begin += group_size)
     ranks.add(scores, begin, std::min(begin + group_size, count));
-  return ranks.overlap(top);
+  return ranks.overlap();
 }
 
 template TopKeys top_keys(const float* scores, std::int64_t count);
