@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "evaluation/metrics/exponentials.hpp"
 #include "evaluation/metrics/lanes.hpp"
 #include "evaluation/metrics/panel_product.hpp"
-#include "evaluation/metrics/second_order_exponential.hpp"
 #include "evaluation/metrics/softmax_row.hpp"
 
 namespace rotorquant::evaluation {
@@ -104,11 +104,15 @@ double change_widely(const ExactRow& exact, double expected_error, const float* 
   for (std::int64_t j = 0; j < exact.visible; ++j)
     errors[j] = static_cast<float>(powers[j] / sum - static_cast<double>(exact.probabilities[j]));
   std::fill(errors + exact.visible, errors + round_up(exact.visible, float_lane_count), 0.0F);
-  const double divergence = shift + std::log(sum) - exact.log_sum_exp - exact.scale * expected_error;
-  return divergence < 0.0 ? 0.0 : divergence;  // a NaN stays one
+  return wide_divergence(shift, sum, exact.log_sum_exp, exact.scale * expected_error);
 }
 
 }  // namespace
+
+double wide_divergence(double shift, double sum, double log_sum_exp, double expected_change) {
+  const double divergence = shift + std::log(sum) - log_sum_exp - expected_change;
+  return divergence < 0.0 ? 0.0 : divergence;  // a NaN stays one
+}
 
 RowChange change_row(const ExactRow& exact, float* errors, float* estimates, AlignedBuffer& wide) {
   const std::int64_t padded = round_up(exact.visible, float_lane_count);

@@ -37,4 +37,7 @@ struct RowChange {
 // stand.
 RowChange change_row(const ExactRow& exact, float* errors, float* estimates, AlignedBuffer& wide);
 
+// KL(p‖p̂) from Σ exp(ŝ - shift), log Σ exp s and Σ p (ŝ - s): what float64 is for, since the terms cancel.
+double wide_divergence(double shift, double sum, double log_sum_exp, double expected_change);
+
 }  // namespace rotorquant::evaluation

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "evaluation/metrics/exponentials.hpp"
 #include "evaluation/metrics/integer_product.hpp"
-#include "evaluation/metrics/second_order_exponential.hpp"
 #include "evaluation/metrics/top_keys.hpp"
 
 namespace rotorquant::evaluation::device {
@@ -17,8 +17,10 @@ struct RowResult {
   double squared_error;
   double error_truth;
   double expected_error;
-  double second_order;  // G; NaN where float32 does not stand
-  double output_keys;   // ‖(p̂ - p) v‖²
+  double second_order;  // G; NaN where scores change by more than float32 exponentials stand
+  double shift;         // then: the largest estimate times the softmax scale, and Σ exp(estimate - shift)
+  double sum;
+  double output_keys;  // ‖(p̂ - p) v‖²
   double output_values;
   double output_all;
   std::int32_t common;  // of the keys selected
@@ -41,8 +43,9 @@ struct LaneGroup {
     for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(members, x, step, lanes);
     return x;
   }
-  __device__ float largest(float x) const {
-    for (int step = lanes / 2; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(members, x, step, lanes));
+  template <typename T>
+  __device__ T largest(T x) const {
+    for (int step = lanes / 2; step > 0; step /= 2) x = max(x, __shfl_xor_sync(members, x, step, lanes));
     return x;
   }
   // In the order of the lanes.
@@ -81,7 +84,7 @@ struct DeviceRow {
   const float* products;
   const float* probabilities;
   const TopKeys* top;
-  float scale;
+  double softmax_scale;
   float mean_product;
 };
 
@@ -121,16 +124,18 @@ __device__ inline void overlap_row(const LaneGroup& group, const DeviceRow& row,
   }
 }
 
-// errors: e -> p (x + g(x)); fills in the sums and G.
-__device__ inline void weigh_row(const LaneGroup& group, const DeviceRow& row, float* errors,
-                                 RowResult& result) {
+// The row's sums. errors [padded] is 0 beyond what the row sees. Returns the largest |x|, or NaN.
+__device__ inline float sum_row(const LaneGroup& group, const DeviceRow& row, std::int32_t padded,
+                                float* errors, RowResult& result) {
   DeviceLaneSum error_sum, squares, error_truth, expected;
-  const std::int32_t padded = (row.visible + lanes - 1) / lanes * lanes;
+  float least = INFINITY, most = -INFINITY;
   for (std::int32_t begin = 0; begin < padded; begin += float_terms * lanes) {
     const std::int32_t end = min(begin + float_terms * lanes, padded);
     for (std::int32_t j = begin + group.lane; j < end; j += lanes) {
       if (j >= row.visible) errors[j] = 0.0F;
       const float error = errors[j];
+      least = fminf(least, error);
+      most = fmaxf(most, error);
       error_sum.add(error);
       squares.add(error * error);
       error_truth.add(error * (row.products[j] - row.mean_product));
@@ -145,18 +150,22 @@ __device__ inline void weigh_row(const LaneGroup& group, const DeviceRow& row, f
   result.squared_error = squares.total(group);
   result.error_truth = error_truth.total(group);
   result.expected_error = expected.total(group);
-  overlap_row(group, row, errors, result);
-  __syncwarp(group.members);  // all have read the errors
-
+  // Rounding keeps order: no other error gives a larger change.
+  const auto scale = static_cast<float>(row.softmax_scale);
   const auto mean = static_cast<float>(result.expected_error);
-  float largest = 0.0F;
+  return fmaxf(fabsf(scale * (group.largest(most) - mean)), fabsf(scale * (-group.largest(-least) - mean)));
+}
+
+// errors: e -> p̂ - p.
+__device__ inline void change_narrowly(const LaneGroup& group, const DeviceRow& row, std::int32_t padded,
+                                       float* errors, RowResult& result) {
+  const auto scale = static_cast<float>(row.softmax_scale);
+  const auto mean = static_cast<float>(result.expected_error);
   DeviceLaneSum second_order;
   for (std::int32_t begin = 0; begin < padded; begin += float_terms * lanes) {
     const std::int32_t end = min(begin + float_terms * lanes, padded);
     for (std::int32_t j = begin + group.lane; j < end; j += lanes) {
-      const float x = row.scale * (errors[j] - mean);
-      const float size = x < 0.0F ? -x : x;
-      largest = size > largest ? size : largest;
+      const float x = scale * (errors[j] - mean);
       const float probability = row.probabilities[j];
       const float g = second_order_exponential<float, std::uint32_t>(x);
       second_order.add(probability * g);
@@ -165,7 +174,51 @@ __device__ inline void weigh_row(const LaneGroup& group, const DeviceRow& row, f
     second_order.carry();
   }
   result.second_order = second_order.total(group);
-  if (!(group.largest(largest) <= largest_change)) result.second_order = NAN;
+  const auto shift = static_cast<float>(result.second_order);
+  const auto inverse = static_cast<float>(1.0 / (1.0 + result.second_order));
+  for (std::int32_t j = group.lane; j < padded; j += lanes) {
+    errors[j] = (errors[j] - shift * row.probabilities[j]) * inverse;
+  }
+}
+
+// The same in float64 by the first eight threads, as many as a vector has lanes.
+__device__ inline void change_widely(const LaneGroup& group, const DeviceRow& row, std::int32_t padded,
+                                     float* errors, RowResult& result) {
+  constexpr int wide_lanes = lanes / 2;
+  float most = -INFINITY;
+  for (std::int32_t j = group.lane; j < row.visible; j += lanes)
+    most = fmaxf(most, row.products[j] + errors[j]);
+  result.second_order = NAN;
+  result.shift = row.softmax_scale * static_cast<double>(group.largest(most));
+  const auto power = [&](std::int32_t j) {
+    return share_exponential<double, long long>(
+        static_cast<double>(row.products[j] + errors[j]) * row.softmax_scale - result.shift);
+  };
+  double sum = 0.0;
+  if (group.lane < wide_lanes) {
+    for (std::int32_t j = group.lane; j < row.visible; j += wide_lanes) sum += power(j);
+  }
+  result.sum = 0.0;
+  for (int from = 0; from < wide_lanes; ++from) result.sum += group.get(sum, from);
+  for (std::int32_t j = group.lane; j < padded; j += lanes) {
+    errors[j] = j < row.visible
+                    ? static_cast<float>(power(j) / result.sum - static_cast<double>(row.probabilities[j]))
+                    : 0.0F;
+  }
+}
+
+// errors: e -> p̂ - p; fills in the row's sums, its overlap and what its divergence is made of.
+__device__ inline void change_row(const LaneGroup& group, const DeviceRow& row, float* errors,
+                                  RowResult& result) {
+  const std::int32_t padded = (row.visible + lanes - 1) / lanes * lanes;
+  const float largest = sum_row(group, row, padded, errors, result);
+  overlap_row(group, row, errors, result);
+  __syncwarp(group.members);  // all have read the errors
+  if (largest <= largest_change) {
+    change_narrowly(group, row, padded, errors, result);
+  } else {
+    change_widely(group, row, padded, errors, result);
+  }
 }
 
 // The scale of a chunk of 128 elements whose squares add up to `squares`, or whose largest is not of float32's middle range.
@@ -197,16 +250,11 @@ __device__ inline ChunkScale chunk_scale(const LaneGroup& group, const float* x,
   return scale_of(largest, group.ordered_sum(squares));
 }
 
-// errors: p (x + g(x)) -> p̂ - p, rounded to `changes` [stride] and `scales` [chunks]. The stride may reach beyond the last chunk.
-__device__ inline void round_changes(const LaneGroup& group, const DeviceRow& row, double second_order,
-                                     float* errors, std::int32_t stride, std::int32_t chunks,
-                                     std::int16_t* changes, float* scales) {
-  const auto shift = static_cast<float>(second_order);
-  const auto inverse = static_cast<float>(1.0 / (1.0 + second_order));
-  const std::int32_t padded = (row.visible + lanes - 1) / lanes * lanes;
-  for (std::int32_t j = group.lane; j < padded; j += lanes) {
-    errors[j] = (errors[j] - shift * row.probabilities[j]) * inverse;
-  }
+// p̂ - p, rounded to `changes` [stride] and `scales` [chunks]. The stride may reach beyond the last chunk.
+__device__ inline void round_changes(const LaneGroup& group, std::int32_t visible, const float* errors,
+                                     std::int32_t stride, std::int32_t chunks, std::int16_t* changes,
+                                     float* scales) {
+  const std::int32_t padded = (visible + lanes - 1) / lanes * lanes;
   for (std::int32_t chunk = 0; chunk < chunks; ++chunk) {
     const std::int32_t begin = chunk * static_cast<std::int32_t>(chunk_depth);
     const std::int32_t end = min(begin + static_cast<std::int32_t>(chunk_depth), padded);

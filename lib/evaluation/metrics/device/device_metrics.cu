@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "evaluation/metrics/cell_sums.hpp"
+#include "evaluation/metrics/changed_row.hpp"
 #include "evaluation/metrics/device/changed_rows.cuh"
 #include "evaluation/metrics/device/device_metrics.hpp"
 #include "evaluation/metrics/device/integer_tiles.cuh"
@@ -94,7 +95,7 @@ struct ChangeRows {
   const float* products;
   const float* probabilities;
   const TopKeys* top;
-  float scale;
+  double softmax_scale;
   float mean_product;
   float* errors;
   std::int16_t* changes;
@@ -109,12 +110,11 @@ __global__ void __launch_bounds__(threads) change_rows_kernel(ChangeRows p) {
   if (index >= p.rows) return;
   const device::LaneGroup group;
   const RowPlace place = p.places[index];
-  const device::DeviceRow row = {
-      place.visible, p.products + place.pairs, p.probabilities + place.pairs, p.top + index, p.scale,
-      p.mean_product};
+  const device::DeviceRow row = {place.visible, p.products + place.pairs, p.probabilities + place.pairs,
+                                 p.top + index, p.softmax_scale,          p.mean_product};
   RowResult result = {};
-  device::weigh_row(group, row, p.errors + place.pairs, result);
-  device::round_changes(group, row, result.second_order, p.errors + place.pairs, place.stride, p.chunks,
+  device::change_row(group, row, p.errors + place.pairs, result);
+  device::round_changes(group, place.visible, p.errors + place.pairs, place.stride, p.chunks,
                         p.changes + place.pairs, p.change_scales + index * p.chunks);
   if (group.lane == 0) p.results[index] = result;
 }
@@ -373,7 +373,7 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
                              head.products.data(),
                              head.probabilities.data(),
                              head.top.data(),
-                             static_cast<float>(exact.tensors().softmax_scale),
+                             exact.tensors().softmax_scale,
                              static_cast<float>(exact.pairs().mean),
                              errors,
                              changes,
@@ -405,11 +405,14 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
   CellSums sums;
   for (std::int64_t r = 0; r < rows; ++r) {
     const RowResult& row = results[size_of(r)];
-    if (std::isnan(row.second_order)) return std::nullopt;
+    if (!std::isfinite(row.squared_error)) return std::nullopt;
     const AttentionReference::Row& place = exact.row(r);
-    sums.add_row({row.error, row.squared_error, row.error_truth, row.expected_error},
-                 std::log1p(row.second_order), place.top, {row.first != 0, row.common}, place.visible,
-                 exact.tensors().keys.rows);
+    const double divergence = std::isnan(row.second_order)
+                                  ? wide_divergence(row.shift, row.sum, place.log_sum_exp,
+                                                    exact.tensors().softmax_scale * row.expected_error)
+                                  : std::log1p(row.second_order);
+    sums.add_row({row.error, row.squared_error, row.error_truth, row.expected_error}, divergence, place.top,
+                 {row.first != 0, row.common}, place.visible, exact.tensors().keys.rows);
     sums.output_error_keys += row.output_keys;
     sums.output_error_values += row.output_values;
     sums.output_error += row.output_all;

@@ -29,8 +29,8 @@ class DeviceMetrics {
   // cells in work), or where it has no rows.
   HeadPointer upload(const RoundedReference& reference, const Context& context = {}) const;
 
-  // As evaluate_cell. Nothing for what the CPU alone computes: tensors with a window, and rows whose scores change by more than
-  // float32 exponentials stand. Errors: a failed kernel, which yields no numbers.
+  // As evaluate_cell. Nothing for what the CPU alone computes: tensors with a window or whose errors are not finite. Errors: a failed
+  // kernel, which yields no numbers.
   std::optional<std::vector<double>> evaluate(const Head& head, const SeenTensor& keys,
                                               const SeenTensor& values) const;
 

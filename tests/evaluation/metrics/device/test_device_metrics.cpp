@@ -111,17 +111,31 @@ TEST_F(DeviceMetricsTest, ThreadsShareAHead) {
   for (const std::vector<double>& out : found) expect_same_bits(out, cpu, "a thread");
 }
 
-TEST_F(DeviceMetricsTest, LeaveToTheCpuWhatFloat32DoesNotHold) {
+TEST_F(DeviceMetricsTest, HoldWhereFloat32ExponentialsDoNot) {
   const DeviceMetrics metrics(available_gpus().front().index);
-  RandomHead head({64, 64, 64, 1, 64}, 7, 40.0);
+  for (const double noise : {3.0, 40.0, 3000.0}) {
+    RandomHead head({200, 64, 64, 2, 200}, 7, noise);
+    const AttentionReference exact(head.tensors);
+    const RoundedReference reference(exact);
+    const auto on_gpu = metrics.upload(reference);
+    const auto gpu = metrics.evaluate(*on_gpu, seen(head.key_estimate()), seen(head.value_estimate()));
+    ASSERT_TRUE(gpu.has_value());
+    expect_same_bits(*gpu, on_cpu(reference, head), "large changes");
+  }
+}
+
+TEST_F(DeviceMetricsTest, LeaveWindowsAndNonsenseToTheCpu) {
+  const DeviceMetrics metrics(available_gpus().front().index);
+  RandomHead head({64, 64, 64, 1, 64}, 7);
   const AttentionReference exact(head.tensors);
   const RoundedReference reference(exact);
   const auto on_gpu = metrics.upload(reference);
-  EXPECT_FALSE(metrics.evaluate(*on_gpu, seen(head.key_estimate()), seen(head.value_estimate())).has_value());
   SeenTensor window = seen(head.key_estimate());
   window.recent = head.tensors.keys;
   window.coded_end.assign(65, 0);
   EXPECT_FALSE(metrics.evaluate(*on_gpu, window, seen(head.value_estimate())).has_value());
+  head.key_hat[100] = std::nanf("");
+  EXPECT_FALSE(metrics.evaluate(*on_gpu, seen(head.key_estimate()), seen(head.value_estimate())).has_value());
 }
 
 TEST_F(DeviceMetricsTest, WithoutQueriesThereIsNothingToUpload) {
