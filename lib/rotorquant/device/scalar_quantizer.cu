@@ -11,7 +11,7 @@ ScalarQuantizer::ScalarQuantizer(std::shared_ptr<const Quantizer> owner, const S
       query_rotation_(codec.rotation().program()),
       centroids_(codec.codebook().centroids),
       boundaries_(codec.codebook().boundaries),
-      rotors_(make_rotor_encoder(codec)),
+      band_(make_band_encoder(codec)),
       fast_(TensorCodec::of(codec)) {
   if (has_plane_scores(codec)) score_centroids_ = integer_centroids(codec.codebook());
 }
@@ -25,8 +25,8 @@ void ScalarQuantizer::encode(DeviceStream stream, const ConstDeviceTensor& x,
                              Codes<Space::cuda> codes) const {
   check_shape("encode: rows", x.rows, x.cols, codes.count, dim());
   const CurrentDevice current(gpu_);
-  if (rotors_ && x.type != ElementType::float32) {
-    rotors_->encode(stream, x.data, x.type, x.rows, codes.arrays[0], codes.arrays[1], refusals_.data());
+  if (band_ && x.type != ElementType::float32) {
+    band_->encode(stream, x.data, x.type, x.rows, codes.arrays[0], codes.arrays[1], refusals_.data());
   } else if (fast_ && fast_->encodes(x.type)) {
     fast_->encode(stream, x.data, x.type, x.rows, codes.arrays[0], codes.arrays[1], refusals_.data());
   } else {

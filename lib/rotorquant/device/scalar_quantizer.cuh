@@ -3,10 +3,10 @@
 #include <memory>
 #include <optional>
 
+#include "rotorquant/device/band_encoder.cuh"
 #include "rotorquant/device/hopper/tensor_codec.cuh"
 #include "rotorquant/device/plane_scores.cuh"
 #include "rotorquant/device/rotate_rows.cuh"
-#include "rotorquant/device/rotor_encoder.cuh"
 #include "rotorquant/device/scalar_rows.cuh"
 
 namespace rotorquant::device {
@@ -32,7 +32,7 @@ class ScalarQuantizer final : public DeviceQuantizer {
   RowRotation query_rotation_;
   Buffer<float> centroids_, boundaries_;
   RefusalWord refusals_;
-  std::unique_ptr<RotorEncoder> rotors_;             // or nullptr
+  std::unique_ptr<BandEncoder> band_;                // or nullptr
   std::unique_ptr<TensorCodec> fast_;                // or nullptr
   std::optional<IntegerCentroids> score_centroids_;  // where tensor cores can score
 };

@@ -47,56 +47,50 @@ __device__ __forceinline__ void fetch_rows(std::uint8_t* shared, const std::uint
   }
 }
 
-// Rows of `chunks` times 16 bytes; in shared memory an odd number of chunks lies between rows, so that eight lanes that
+// `rows` rows of `chunks` times 16 bytes; in shared memory an odd number of chunks lies between rows, so that eight lanes that
 // read one chunk of their rows touch all 32 banks.
-template <int chunks>
+template <int rows, int chunks>
 struct RowTile {
-  static constexpr int pitch = chunks | 1;
-  static constexpr int bytes = warp_size * pitch * 16;
+  static constexpr int pitch = 16 * (chunks | 1);
+  static constexpr int bytes = rows * pitch;
+  static_assert(rows * chunks % warp_size == 0);
 
-  // One group of background copies. global: the tile's first row. Rows from `count` on become zeros.
-  static __device__ __forceinline__ void fetch(uint4* shared, const uint4* global, int count) {
+  // One group of background copies. global: the tile's first row, of which `count` exist.
+  static __device__ __forceinline__ void fetch(std::uint8_t* shared, const std::uint8_t* global, int count) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    const std::uint8_t* const from = global + 16 * lane;
+    if (count == rows) {
 #pragma unroll
-    for (int j = 0; j < chunks; ++j) {
-      const int i = static_cast<int>(threadIdx.x % warp_size) + warp_size * j;
-      const int row = i / chunks;
-      copy_async_16(shared + row * pitch + i % chunks, row < count ? global + i : global, row < count);
+      for (int j = 0; j < rows * chunks / warp_size; ++j) {
+        // Where whole rows lie between a lane's chunks, at a constant distance.
+        const int at = warp_size % chunks == 0 ? place(lane) + j * (warp_size / chunks) * pitch
+                                               : place(lane + warp_size * j);
+        copy_async_16(shared + at, from + 16 * warp_size * j);
+      }
+    } else {
+      for (int i = lane; i < count * chunks; i += warp_size)
+        copy_async_16(shared + place(i), global + 16 * i);
     }
     commit_copies();
   }
-  static __device__ __forceinline__ void store(const uint4* shared, uint4* global, int count) {
-#pragma unroll
-    for (int j = 0; j < chunks; ++j) {
-      const int i = static_cast<int>(threadIdx.x % warp_size) + warp_size * j;
-      const int row = i / chunks;
-      if (row < count) __stcs(global + i, shared[row * pitch + i % chunks]);
-    }
+
+ private:
+  static __device__ __forceinline__ int place(int i) {
+    return i / chunks * pitch + i % chunks * 16;
   }
 };
 
-// 32 rows of `row_bytes` bytes each, packed in shared memory as they are in global memory. A whole tile is a multiple
-// of 16 bytes if row_bytes is even; the last one may not be.
-template <int row_bytes>
+// `rows` rows of `row_bytes` bytes each, packed in shared memory as they are in global memory. A whole tile is a multiple
+// of 16 bytes; the last one may not be.
+template <int rows, int row_bytes>
 struct PackedTile {
-  static_assert(row_bytes % 2 == 0);
-  static constexpr int bytes = warp_size * row_bytes;
+  static constexpr int bytes = rows * row_bytes;
   static constexpr int chunks = bytes / 16;
+  static_assert(bytes % 16 == 0);
 
-  static __device__ __forceinline__ void fetch(std::uint8_t* shared, const std::uint8_t* global, int count) {
-    const int lane = static_cast<int>(threadIdx.x % warp_size);
-    if (count == warp_size) {
-#pragma unroll
-      for (int i = 0; i < chunks; i += warp_size) {
-        if (i + lane < chunks) copy_async_16(shared + 16 * (i + lane), global + 16 * (i + lane));
-      }
-      commit_copies();
-    } else {
-      for (int i = lane; i < count * row_bytes; i += warp_size) shared[i] = global[i];
-    }
-  }
   static __device__ __forceinline__ void store(const std::uint8_t* shared, std::uint8_t* global, int count) {
     const int lane = static_cast<int>(threadIdx.x % warp_size);
-    if (count == warp_size) {
+    if (count == rows) {
 #pragma unroll
       for (int i = 0; i < chunks; i += warp_size) {
         if (i + lane < chunks) {

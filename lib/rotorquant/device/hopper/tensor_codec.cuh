@@ -16,6 +16,7 @@
 
 #include "rotorquant/core/element_type.hpp"
 #include "rotorquant/device/plane_fragments.cuh"
+#include "rotorquant/device/rotation_matrix.hpp"
 #include "rotorquant/device/runtime.cuh"
 #include "rotorquant/quantizers/scalar_codec.hpp"
 
@@ -34,9 +35,6 @@ struct SearchTable {
   // Nothing if boundaries lie too close together or there are more than 15.
   static std::optional<SearchTable> of(const Codebook& codebook);
 };
-
-// Matrices times this.
-inline constexpr float tensor_scale = 0x1p10F;
 
 class TensorCodec {
  public:

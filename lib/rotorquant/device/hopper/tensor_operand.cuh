@@ -7,23 +7,9 @@
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/device/hopper/tensor_codec.cuh"
 #include "rotorquant/device/hopper/tensor_layout.cuh"
+#include "rotorquant/device/rotation_matrix.hpp"
 
 namespace rotorquant::device {
-
-// R, [dim, dim] row-major, by the rotation's own arithmetic.
-inline std::vector<float> matrix_of(const Rotation& rotation) {
-  const std::int64_t dim = rotation.input_dim();
-  const auto size = static_cast<std::size_t>(dim * dim);
-  std::vector<float> unit(size, 0.0F), columns(size), matrix(size);
-  for (std::int64_t i = 0; i < dim; ++i) unit[static_cast<std::size_t>(i * (dim + 1))] = 1.0F;
-  rotation.apply({unit.data(), dim, dim}, {columns.data(), dim, dim});
-  for (std::int64_t i = 0; i < dim; ++i) {
-    for (std::int64_t j = 0; j < dim; ++j) {
-      matrix[static_cast<std::size_t>(i * dim + j)] = columns[static_cast<std::size_t>(j * dim + i)];
-    }
-  }
-  return matrix;
-}
 
 // Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding. Nothing if the
 // pieces' products leave out an entry that is not 0.

@@ -1,0 +1,113 @@
+#pragma once
+// Sixteen rows of fp16 or bf16 in the registers of a warp, as left operands of its tensor-core products (PTX mma.m16n8k16 and, half a
+// step, m16n8k8, fp32 sums), and their norms.
+//
+// Lane (g, t), g = lane / 4, t = lane mod 4: word 2 h + r of a step holds two coordinates of row g + 8 r.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "rotorquant/device/plane_fragments.cuh"
+#include "rotorquant/device/rotation.cuh"
+
+namespace rotorquant::device {
+
+template <int steps>
+using RowOperand = std::uint32_t[steps][4];
+
+template <typename T>
+__device__ __forceinline__ float2 unpack_two(std::uint32_t word) {
+  if constexpr (std::is_same_v<T, __half>) {
+    return __half22float2(*reinterpret_cast<const __half2*>(&word));
+  } else {
+    return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xFFFF0000U));
+  }
+}
+
+// sums += a b, 16 inner indices. T: the type of both operands.
+template <typename T>
+__device__ __forceinline__ void multiply_rows(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                              std::uint32_t b1) {
+  if constexpr (std::is_same_v<T, __half>) {
+    multiply_add(sums, a, b0, b1);
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+}
+// The same with half h of a step, 8 inner indices.
+template <typename T>
+__device__ __forceinline__ void multiply_half(float (&sums)[4], const std::uint32_t (&a)[4], int h,
+                                              std::uint32_t b) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[2 * h]), "r"(a[2 * h + 1]), "r"(b));
+  } else {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[2 * h]), "r"(a[2 * h + 1]), "r"(b));
+  }
+}
+
+// Norms of rows g and g + 8, the same in all lanes of a row.
+template <typename T, int steps>
+struct RowNorms {
+  // In float32: the diagonals of the rows' products with one another. Every word is a left operand and, as it stands, a right one.
+  static __device__ __forceinline__ void find(const RowOperand<steps>& rows, float (&norm)[2]) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size), g = lane / 4;
+    float products[2][2][4] = {};  // [r][h]: of all rows with rows 8 r .. 8 r + 7
+#pragma unroll
+    for (int s = 0; s < steps; ++s) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) multiply_half<T>(products[r][h], rows[s], h, rows[s][2 * h + r]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float even = products[r][0][2 * r] + products[r][1][2 * r];
+      const float odd = products[r][0][2 * r + 1] + products[r][1][2 * r + 1];
+      // Row g with itself is in column g, which lane g / 2 of the four holds.
+      const float square = __shfl_sync(0xFFFFFFFFU, g % 2 == 0 ? even : odd, lane / 4 * 4 + g / 2);
+      asm("sqrt.approx.f32 %0, %1;" : "=f"(norm[r]) : "f"(square));
+    }
+  }
+  // Whether find() leaves the 16-bit form of a norm in doubt.
+  static __device__ __forceinline__ bool in_doubt(float norm) {
+    return __hne(__float2half_rn(norm * (1.0F - uncertainty)), __float2half_rn(norm * (1.0F + uncertainty)));
+  }
+  // As the CPU has them, in float64.
+  static __device__ __forceinline__ void find_exact(const RowOperand<steps>& rows, float (&norm)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      double sums[2] = {};
+#pragma unroll
+      for (int s = 0; s < steps; ++s) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const float2 two = unpack_two<T>(rows[s][2 * h + r]);
+          const double first = two.x, second = two.y;
+          sums[0] = fma(first, first, sums[0]);
+          sums[1] = fma(second, second, sums[1]);
+        }
+      }
+      double sum = sums[0] + sums[1];
+      sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
+      sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
+      norm[r] = static_cast<float>(sqrt(sum));
+    }
+  }
+
+ private:
+  // A bound on the relative error: a product adds eight squares to its sum and drops what lies below the last place of the
+  // largest, at most 2^-22 of the sum; the root halves what steps of them and one more add up to, and adds its own 2^-23.
+  static constexpr float uncertainty = (steps + 1) * 0x1p-23F + 0x1p-23F;
+};
+
+}  // namespace rotorquant::device
