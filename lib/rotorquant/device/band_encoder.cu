@@ -71,6 +71,34 @@ struct BandMemory {
   static_assert(operand_bytes % 16 == 0);
 };
 
+// Norms of rows g and g + 8 in float32, the same in all lanes of a row: the diagonals of the rows' products with one another. Every
+// word is a left operand and, as it stands, a right one.
+template <typename T, int steps>
+__device__ __forceinline__ void find_norms(const RowOperand<steps>& rows, float (&norm)[2]) {
+  const int g = static_cast<int>(threadIdx.x) % warp_size / 4;
+  float products[2][2][4] = {};  // [r][h]: of all rows with rows 8 r .. 8 r + 7
+#pragma unroll
+  for (int s = 0; s < steps; ++s) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) multiply_half<T>(products[r][h], rows[s], h, rows[s][2 * h + r]);
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float even = products[r][0][2 * r] + products[r][1][2 * r];
+    const float odd = products[r][0][2 * r + 1] + products[r][1][2 * r + 1];
+    // Row g with itself is in column g, which lane g / 2 of the row's four holds.
+    norm[r] = square_root(__shfl_sync(0xFFFFFFFFU, g % 2 == 0 ? even : odd, 4 * g + g / 2));
+  }
+}
+
+// A bound on the relative error of these norms: a product adds eight squares to its sum and drops what lies below the last place of
+// the largest, at most 2^-22 of the sum; the root halves what `steps` of them and one more add up to, and adds its own.
+template <int D>
+inline constexpr float norm_uncertainty = (D / 16 + 1) * 0x1p-23F + 0x1p-23F;
+
 // Planes of the warp's rows, into [16, bits, D / 8] bytes of shared memory.
 template <int D, typename T, int bits>
 __device__ __forceinline__ void encode_rows_of_warp(const RowOperand<D / 16>& rows, const float (&measure)[2],
@@ -125,7 +153,6 @@ template <int D, typename T, int bits>
 __global__ void __launch_bounds__(band_threads, band_blocks)
     band_encode_kernel(const __grid_constant__ BandEncode p) {
   using Memory = BandMemory<D, T, bits>;
-  using Norms = RowNorms<T, D / 16>;
   extern __shared__ uint4 shared[];
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -165,9 +192,10 @@ __global__ void __launch_bounds__(band_threads, band_blocks)
     fetch(tile + stride);
 
     float norm[2];
-    Norms::find(rows, norm);
-    const float kept = t == 0 ? norm[0] : norm[1];  // lanes 0 and 1 of a row's four store them
-    if (__any_sync(0xFFFFFFFFU, t < 2 && Norms::in_doubt(kept))) Norms::find_exact(rows, norm);
+    find_norms<T>(rows, norm);
+    // Lanes 0 and 1 of a row's four store them.
+    const bool doubt = t < 2 && in_doubt(t == 0 ? norm[0] : norm[1], norm_uncertainty<D>);
+    if (__any_sync(0xFFFFFFFFU, doubt)) find_exact_norms<T>(rows, norm);
     const int count = rows_of(tile), row = lane / 4 + 8 * t;
     if (t < 2 && row < count) {
       const float exact = t == 0 ? norm[0] : norm[1];

@@ -54,60 +54,42 @@ __device__ __forceinline__ void multiply_half(float (&sums)[4], const std::uint3
   }
 }
 
-// Norms of rows g and g + 8, the same in all lanes of a row.
+// Whether a norm with this bound on its relative error leaves its 16-bit form in doubt.
+__device__ __forceinline__ bool in_doubt(float norm, float uncertainty) {
+  return __hne(__float2half_rn(norm * (1.0F - uncertainty)), __float2half_rn(norm * (1.0F + uncertainty)));
+}
+
+template <typename Number>
+__device__ __forceinline__ Number sum_of_quad(Number sum) {
+  sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
+  return sum + __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
+}
+
+// Norms of rows g and g + 8 as the CPU has them, in float64; the same in all lanes of a row.
 template <typename T, int steps>
-struct RowNorms {
-  // In float32: the diagonals of the rows' products with one another. Every word is a left operand and, as it stands, a right one.
-  static __device__ __forceinline__ void find(const RowOperand<steps>& rows, float (&norm)[2]) {
-    const int lane = static_cast<int>(threadIdx.x % warp_size), g = lane / 4;
-    float products[2][2][4] = {};  // [r][h]: of all rows with rows 8 r .. 8 r + 7
+__device__ __forceinline__ void find_exact_norms(const RowOperand<steps>& rows, float (&norm)[2]) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    double sums[2] = {};
 #pragma unroll
     for (int s = 0; s < steps; ++s) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-#pragma unroll
-        for (int r = 0; r < 2; ++r) multiply_half<T>(products[r][h], rows[s], h, rows[s][2 * h + r]);
+        const float2 two = unpack_two<T>(rows[s][2 * h + r]);
+        const double first = two.x, second = two.y;
+        sums[0] = fma(first, first, sums[0]);
+        sums[1] = fma(second, second, sums[1]);
       }
     }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float even = products[r][0][2 * r] + products[r][1][2 * r];
-      const float odd = products[r][0][2 * r + 1] + products[r][1][2 * r + 1];
-      // Row g with itself is in column g, which lane g / 2 of the four holds.
-      const float square = __shfl_sync(0xFFFFFFFFU, g % 2 == 0 ? even : odd, lane / 4 * 4 + g / 2);
-      asm("sqrt.approx.f32 %0, %1;" : "=f"(norm[r]) : "f"(square));
-    }
+    norm[r] = static_cast<float>(sqrt(sum_of_quad(sums[0] + sums[1])));
   }
-  // Whether find() leaves the 16-bit form of a norm in doubt.
-  static __device__ __forceinline__ bool in_doubt(float norm) {
-    return __hne(__float2half_rn(norm * (1.0F - uncertainty)), __float2half_rn(norm * (1.0F + uncertainty)));
-  }
-  // As the CPU has them, in float64.
-  static __device__ __forceinline__ void find_exact(const RowOperand<steps>& rows, float (&norm)[2]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      double sums[2] = {};
-#pragma unroll
-      for (int s = 0; s < steps; ++s) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const float2 two = unpack_two<T>(rows[s][2 * h + r]);
-          const double first = two.x, second = two.y;
-          sums[0] = fma(first, first, sums[0]);
-          sums[1] = fma(second, second, sums[1]);
-        }
-      }
-      double sum = sums[0] + sums[1];
-      sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
-      sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-      norm[r] = static_cast<float>(sqrt(sum));
-    }
-  }
+}
 
- private:
-  // A bound on the relative error: a product adds eight squares to its sum and drops what lies below the last place of the
-  // largest, at most 2^-22 of the sum; the root halves what steps of them and one more add up to, and adds its own 2^-23.
-  static constexpr float uncertainty = (steps + 1) * 0x1p-23F + 0x1p-23F;
-};
+// Faster than the exact one, and 2^-23 of the root from it.
+__device__ __forceinline__ float square_root(float x) {
+  float root;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+}
 
 }  // namespace rotorquant::device
