@@ -100,7 +100,7 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
   for (const evaluation::BenchShape& shape : shapes_of(options)) {
     run.threads = std::max(run.threads, shape.threads);
     evaluation::BenchGroup group =
-        on_gpu ? evaluation::gpu_group({operations, options.quantizers, shape, gpu}, skipped)
+        on_gpu ? evaluation::gpu_group({operations, options.quantizers, shape, options.transforms, gpu}, skipped)
                : evaluation::cpu_group({operations, options.quantizers, shape, options.transforms}, skipped);
     for (const std::string& command : options.rivals) {
       if (auto operation = evaluation::script_operation(command, shape, skipped))

@@ -2,8 +2,10 @@
 // The data that a group of GPU operations works on, and whether what an operation left there is right: known before anything is timed.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "evaluation/bench/gpu_operations.hpp"
@@ -30,7 +32,7 @@ struct GpuData {
   DeviceMemory input;    // [vectors, dim] of shape.type
   DeviceMemory output;   // the same
   DeviceMemory queries;  // [heads * queries_a_head, dim] float32
-  DeviceMemory scores;   // [1, vectors] or [heads * queries_a_head, dim] float32
+  DeviceMemory scores;   // [up to queries_a_head, vectors] or [heads * queries_a_head, dim] float32
   ColdTimer timer;
   DeviceWorkspace workspace;
   std::vector<float> query_values;
@@ -47,7 +49,7 @@ struct GpuData {
         input(on_gpu, given.vectors * given.dim * element_bytes(given.type)),
         output(on_gpu, input.bytes()),
         queries(on_gpu, 4 * query_rows(given) * given.dim),
-        scores(on_gpu, 4 * std::max(given.vectors, query_rows(given) * given.dim)),
+        scores(on_gpu, 4 * queries_a_head * std::max(given.vectors, heads_of(given) * given.dim)),
         timer(on_gpu) {
     RandomStream stream(gpu_data_seed, Purpose::synthetic);
     drawn.resize(static_cast<std::size_t>(distinct * shape.dim));
@@ -91,21 +93,26 @@ struct GpuSubject {
   }
   void encode() const { device->encode(nullptr, data->x(), codes()); }
   void finish() const { device->finish(nullptr); }
-  // The first rows' codes, as the GPU wrote them.
-  CodeBuffer checked_codes() const {
-    CodeBuffer buffer(quantizer->layout(), data->checked());
+  // The first `count` vectors' codes, as the GPU wrote them.
+  CodeBuffer first_codes(std::int64_t count) const {
+    CodeBuffer buffer(quantizer->layout(), count);
     for (std::size_t a = 0; a < arrays.size(); ++a) {
       arrays[a]->download(buffer.view().arrays[a], 0,
-                          data->checked() * quantizer->layout().arrays[a].bytes_per_vector());
+                          count * quantizer->layout().arrays[a].bytes_per_vector());
     }
     return buffer;
   }
-  std::vector<float> checked_decoded() const {
-    std::vector<float> decoded(static_cast<std::size_t>(data->checked() * data->shape.dim));
-    quantizer->decode({}, checked_codes().view(), {decoded.data(), data->checked(), data->shape.dim});
-    return decoded;
+  std::vector<float> decoded(std::int64_t count) const {
+    std::vector<float> rows(static_cast<std::size_t>(count * data->shape.dim));
+    quantizer->decode({}, first_codes(count).view(), {rows.data(), count, data->shape.dim});
+    return rows;
   }
 };
+
+// Times runs on the data's GPU, each with other data in the cache.
+inline std::function<double(int)> gpu_timer(const std::shared_ptr<GpuData>& data, std::function<void()> run) {
+  return [data, run = std::move(run)](int repetitions) { return data->timer.seconds(repetitions, run); };
+}
 
 // What a failed check names.
 struct CheckedRow {
@@ -122,8 +129,18 @@ void check_row(const float* got, const float* want, std::int64_t dim, double tol
 // operation themselves.
 void check_encode(const GpuSubject& subject);
 void check_decode(const GpuSubject& subject);
-void check_score(const GpuSubject& subject);
-// The outputs of the first head against float64 attention over `rows` [distinct, dim], which its tokens repeat.
-void check_attention(const GpuData& data, const std::vector<float>& rows, const std::string& text);
+// Scores of the first `queries` queries.
+void check_score(const GpuSubject& subject, std::int64_t queries);
+
+// Keys of the first head: writes that of a token, [dim], float64.
+using KeyOfToken = std::function<void(std::int64_t token, double* key)>;
+// Its tokens repeat the rows [distinct, dim].
+KeyOfToken repeated_rows(const GpuData& data, std::vector<float> rows);
+
+// The first checked rows of scores [heads * queries_a_head, tokens] of the first head.
+void check_group_scores(const GpuData& data, const KeyOfToken& key_of, const std::string& text);
+// The outputs of the first head against float64 attention over its keys and values, which repeat `values` [distinct, dim].
+void check_attention(const GpuData& data, const KeyOfToken& key_of, const std::vector<float>& values,
+                     const std::string& text);
 
 }  // namespace rotorquant::evaluation

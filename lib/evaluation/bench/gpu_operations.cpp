@@ -9,7 +9,9 @@
 #include <memory>
 #include <utility>
 
+#include "evaluation/bench/calibrated_gpu_keys.hpp"
 #include "evaluation/bench/cublas.hpp"
+#include "evaluation/bench/fitted_quantizer.hpp"
 #include "evaluation/bench/gpu_checks.hpp"
 #include "rotorquant/cache/kv_cache.hpp"
 #include "rotorquant/core/elements.hpp"
@@ -23,10 +25,6 @@
 
 namespace rotorquant::evaluation {
 namespace {
-
-std::function<double(int)> gpu_timer(const std::shared_ptr<GpuData>& data, std::function<void()> run) {
-  return [data, run = std::move(run)](int repetitions) { return data->timer.seconds(repetitions, run); };
-}
 
 BenchOperation copy_of(const std::shared_ptr<GpuData>& data) {
   const std::int64_t bytes = data->input.bytes();
@@ -68,7 +66,7 @@ BenchOperation attend_half_of(const std::shared_ptr<GpuData>& data) {
   const auto check = [data, run] {
     copy_on_gpu(data->input, data->output, data->input.bytes());
     run();
-    check_attention(*data, data->drawn, half_baseline);
+    check_attention(*data, repeated_rows(*data, data->drawn), data->drawn, half_baseline);
   };
   return {attend_operation, half_baseline, 2 * data->input.bytes(),
           4 * rows * dim,   check,         gpu_timer(data, run)};
@@ -134,18 +132,21 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSu
     };
     return {name, subject->text, code_bytes, bytes, check, gpu_timer(subject->data, run)};
   }
-  const auto run = [subject] {
+  const std::int64_t queries = name == score_group_operation ? queries_a_head : 1;
+  const auto run = [subject, queries] {
     GpuData& shared = *subject->data;
-    subject->device->score(nullptr, shared.workspace, {shared.query(), 1, shared.shape.dim}, subject->codes(),
-                           {shared.score_values(), 1, shared.shape.vectors});
+    subject->device->score(nullptr, shared.workspace, {shared.query(), queries, shared.shape.dim},
+                           subject->codes(), {shared.score_values(), queries, shared.shape.vectors});
   };
-  const auto check = [subject, run] {
+  const auto check = [subject, run, queries] {
     subject->encode();
     run();
     subject->finish();
-    check_score(*subject);
+    check_score(*subject, queries);
   };
-  return {name, subject->text, code_bytes, 4 * data.shape.vectors, check, gpu_timer(subject->data, run)};
+  return {name,       subject->text,
+          code_bytes, 4 * queries * data.shape.vectors,
+          check,      gpu_timer(subject->data, run)};
 }
 
 // Keys and values both in codes of the subject's; values in a copy of them, so that each is read from memory.
@@ -172,15 +173,8 @@ BenchOperation attend_of(const std::shared_ptr<GpuSubject>& subject,
     }
     run();
     subject->finish();
-    CodeBuffer codes(subject->quantizer->layout(), data.distinct);
-    for (std::size_t a = 0; a < subject->arrays.size(); ++a) {
-      subject->arrays[a]->download(codes.view().arrays[a], 0,
-                                   data.distinct * subject->quantizer->layout().arrays[a].bytes_per_vector());
-    }
-    std::vector<float> decoded(data.drawn.size());
-    subject->quantizer->decode({}, std::as_const(codes).view(),
-                               {decoded.data(), data.distinct, data.shape.dim});
-    check_attention(data, decoded, subject->text);
+    const std::vector<float> decoded = subject->decoded(data.distinct);
+    check_attention(data, repeated_rows(data, decoded), decoded, subject->text);
   };
   return {attend_operation, subject->text, 2 * subject->code_bytes(),
           4 * rows * dim,   check,         gpu_timer(subject->data, run)};
@@ -189,8 +183,8 @@ BenchOperation attend_of(const std::shared_ptr<GpuSubject>& subject,
 }  // namespace
 
 const std::vector<std::string>& gpu_operation_names() {
-  static const std::vector<std::string> names{"encode", "decode", "score", attend_operation,
-                                              rotate_operation};
+  static const std::vector<std::string> names{
+      "encode", "decode", "score", score_group_operation, attend_operation, rotate_operation};
   return names;
 }
 
@@ -202,14 +196,15 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
       throw UsageError(fmt::format("unknown operation '{}'{}; valid: {}", name, nearest_hint(name, known),
                                    fmt::join(known, ", ")));
     }
-    if (name == attend_operation && shape.vectors % attended_tokens != 0) {
-      throw UsageError(fmt::format("attend over {} vectors; valid: a multiple of {}, the tokens of a head",
+    if ((name == attend_operation || name == score_group_operation) && shape.vectors % attended_tokens != 0) {
+      throw UsageError(fmt::format("{} over {} vectors; valid: a multiple of {}, the tokens of a head", name,
                                    shape.vectors, attended_tokens));
     }
   }
   const auto data = std::make_shared<GpuData>(shape, request.gpu);
   BenchGroup group{shape, {copy_of(data), read_of(data)}};
   std::vector<std::shared_ptr<GpuSubject>> subjects;
+  std::vector<std::string> fitted;
   for (const std::string& text : request.quantizers) {
     if (text == half_baseline) continue;
     const std::string what = fmt::format("{} at {} bits", text, shape.bits);
@@ -222,6 +217,10 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
     }
     if (text == element_baseline) {
       skipped.push_back({what, "a baseline of the CPU alone"});
+      continue;
+    }
+    if (is_fitted(text)) {
+      fitted.push_back(text);
       continue;
     }
     if (shape.bits < find_quantizer(QuantizerSpec::parse(text).name).min_bits) {
@@ -243,6 +242,7 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
     }
     subjects.push_back(std::move(subject));
   }
+  const auto calibrated_keys = std::make_shared<CalibratedGpuKeys>(data, request.transforms);
   for (const std::string& name : request.operations) {
     if (name == rotate_operation) {
       if (std::find(request.quantizers.begin(), request.quantizers.end(), dense_baseline) ==
@@ -268,6 +268,15 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
       } catch (const Error& error) {
         skipped.push_back(
             {fmt::format("{} by {} at {} bits", name, subject->text, shape.bits), error.what()});
+      }
+    }
+    for (const std::string& text : fitted) {
+      try {
+        group.operations.push_back(calibrated_keys->operation(name, text));
+      } catch (const UsageError&) {
+        throw;
+      } catch (const Error& error) {
+        skipped.push_back({fmt::format("{} by {} at {} bits", name, text, shape.bits), error.what()});
       }
     }
     const bool wanted = std::find(request.quantizers.begin(), request.quantizers.end(), half_baseline) !=

@@ -32,23 +32,19 @@ __global__ void merge_kernel(AttentionPartials partials, int splits, int dim, in
 
 }  // namespace
 
-void check_attention_size(const AttentionSize& size, DeviceView<const float> queries,
-                          DeviceView<float> outputs, std::int64_t dim) {
-  const std::int64_t rows = size.heads * size.queries_per_head;
+void check_attention_size(const char* operation, const AttentionSize& size, DeviceView<const float> queries,
+                          std::int64_t dim) {
   if (size.heads < 1 || size.heads > 65535 || size.queries_per_head < 1 ||
       size.queries_per_head > queries_together || size.tokens < 1 || size.tokens > size.capacity ||
       size.capacity % 8 != 0) {
     throw Error(
-        "attend: " + std::to_string(size.heads) + " heads of " + std::to_string(size.tokens) + " of " +
-        std::to_string(size.capacity) + " tokens, " + std::to_string(size.queries_per_head) +
+        std::string(operation) + ": " + std::to_string(size.heads) + " heads of " +
+        std::to_string(size.tokens) + " of " + std::to_string(size.capacity) + " tokens, " +
+        std::to_string(size.queries_per_head) +
         " queries each; valid: 1 to 65535 heads, 1 to capacity tokens, a capacity that is a multiple of 8, "
         "1 to 8 queries");
   }
-  if (queries.rows != rows || queries.cols != dim || outputs.rows != rows || outputs.cols != dim) {
-    throw Error("attend: queries of " + std::to_string(queries.rows) + " x " + std::to_string(queries.cols) +
-                ", outputs of " + std::to_string(outputs.rows) + " x " + std::to_string(outputs.cols) +
-                "; valid: " + std::to_string(rows) + " x " + std::to_string(dim));
-  }
+  check_shape("queries", queries.rows, queries.cols, size.heads * size.queries_per_head, dim);
 }
 
 void merge_splits(cudaStream_t stream, const AttentionPartials& partials, const AttentionShape& shape,

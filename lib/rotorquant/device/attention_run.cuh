@@ -5,11 +5,13 @@
 #include "rotorquant/device/attention_kernel.cuh"
 #include "rotorquant/device/packed_attention.hpp"
 #include "rotorquant/device/rotate_rows.cuh"
+#include "rotorquant/device/shapes.cuh"
 
 namespace rotorquant::device {
 
-void check_attention_size(const AttentionSize& size, DeviceView<const float> queries,
-                          DeviceView<float> outputs, std::int64_t dim);
+// queries [heads * queries_per_head, dim]. operation: for the message.
+void check_attention_size(const char* operation, const AttentionSize& size, DeviceView<const float> queries,
+                          std::int64_t dim);
 
 // Joins the splits of every query, divides by the sum of weights, multiplies by `unit` and rotates back (nullptr: no rotation).
 // outputs [heads * queries_per_head, dim].
@@ -24,7 +26,8 @@ void run_attention(cudaStream_t stream, DeviceWorkspace& workspace, const Attent
                    const RowRotation* value_rotation, DeviceView<const float> queries,
                    DeviceView<float> outputs, std::int64_t extra_floats, const Prepare& prepare) {
   constexpr int dim = Source::dim;
-  check_attention_size(size, queries, outputs, dim);
+  check_attention_size("attend", size, queries, dim);
+  check_shape("attend: outputs", outputs.rows, outputs.cols, queries.rows, dim);
   const AttentionSplit split = split_attention<Source>(size.heads, size.tokens);
   const std::int64_t slots = size.heads * split.splits * queries_together;
   auto* const extra = static_cast<float*>(workspace.reserve(

@@ -16,7 +16,7 @@ class CalibratedAttention final : public PackedAttention {
   CalibratedAttention(std::span<const std::shared_ptr<const CalibratedCodec>> keys, const Rope& rope,
                       const TrellisCodec& values, int gpu)
       : gpu_(gpu),
-        scores_(keys, rope),
+        scores_(keys, rope, gpu),
         value_rotation_(values.rotation().program()),
         value_offset_(scale_octaves(values.format())),
         tables_(std::vector<HalfPairs<bits>>{make_half_pairs<bits>(values.format().code().codebook())}) {}
@@ -35,8 +35,7 @@ class CalibratedAttention final : public PackedAttention {
                           queries.rows * size.capacity,
                           [&](float* scores, typename Source::Parameters& given) {
                             given.scores = scores;
-                            scores_.score(stream, queries.data, size.heads, given.queries, keys.arrays[0],
-                                          size.tokens, size.capacity, scores);
+                            scores_.score(stream, size, queries, keys, {scores, queries.rows, size.capacity});
                           });
   }
 

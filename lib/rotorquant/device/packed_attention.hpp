@@ -36,10 +36,24 @@ class PackedAttention {
 std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Quantizer> keys,
                                                        std::shared_ptr<const Quantizer> values, int gpu);
 
-// Keys of calibrated codecs with trellis codes, coded before RoPE: token t of a head is at position t, and queries come after
-// RoPE. Head h has the codec keys[h mod keys.size()]. Keys are decoded, transformed and turned on their way to their scores.
-// Keys: memory 5, at most 4 bits, 64 or 128 coordinates, six or more of them with bits. Values: trellis codes of memory 5, 2 or
-// 3 bits and as many coordinates. Errors: others.
+// Scores of one token's queries and the keys of a cache.
+class KeyScores {
+ public:
+  virtual ~KeyScores() = default;
+  // queries [heads * queries_per_head, dim]; codes hold heads * capacity vectors; scores [heads * queries_per_head, capacity], of
+  // which the first `tokens` of each row are written: inner products, without the size's scale.
+  virtual void score(DeviceStream stream, const AttentionSize& size, DeviceView<const float> queries,
+                     ConstCodes<Space::cuda> keys, DeviceView<float> scores) const = 0;
+};
+
+// Keys of calibrated codecs, coded before RoPE: token t of a head is at position t, and queries come after RoPE. Head h has
+// the codec keys[h mod keys.size()]. Keys are decoded, transformed and turned on their way to their scores, in fp16.
+// Keys: scalar levels, or trellis codes of memory 5 with six or more coordinates with bits; at most 4 bits, 64 or 128
+// coordinates, scales that span 26 octaves or less. GPUs of compute capability 9.0. Errors: others.
+std::unique_ptr<KeyScores> make_calibrated_scores(
+    std::span<const std::shared_ptr<const CalibratedCodec>> keys, const Rope& rope, int gpu);
+
+// Attention with such keys. Values: trellis codes of memory 5, 2 or 3 bits and as many coordinates. Errors: others.
 std::unique_ptr<PackedAttention> make_calibrated_attention(
     std::span<const std::shared_ptr<const CalibratedCodec>> keys, const Rope& rope,
     std::shared_ptr<const Quantizer> values, int gpu);

@@ -33,6 +33,10 @@ std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Qua
                                                        std::shared_ptr<const Quantizer>, int) {
   refuse();
 }
+std::unique_ptr<KeyScores> make_calibrated_scores(std::span<const std::shared_ptr<const CalibratedCodec>>,
+                                                  const Rope&, int) {
+  refuse();
+}
 std::unique_ptr<PackedAttention> make_calibrated_attention(
     std::span<const std::shared_ptr<const CalibratedCodec>>, const Rope&, std::shared_ptr<const Quantizer>,
     int) {

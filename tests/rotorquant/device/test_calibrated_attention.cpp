@@ -1,7 +1,9 @@
-// Attention on the GPU with calibrated keys against float64 attention over the keys that the CPU decodes and turns.
+// Scores and attention on the GPU with calibrated keys against float64 products with the keys that the CPU decodes and turns.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "rotorquant/cache/rope.hpp"
@@ -15,7 +17,10 @@ namespace {
 using testing_support::random_keys;
 using testing_support::random_parameters;
 
+constexpr CalibratedCode scalar_code{};
 constexpr CalibratedCode trellis_code{CalibratedCodecKind::trellis, 5};
+// Of the norms' product: decoded keys, their scales and the sines that turn them are rounded to fp16.
+constexpr double score_tolerance = 5e-4;
 
 Rope make_rope(std::int64_t pairs, RopeLayout layout) {
   Rope rope;
@@ -31,7 +36,8 @@ struct Keys {
   std::vector<std::uint8_t> codes;  // [heads, capacity, bytes]
   Matrix turned;                    // [heads * capacity, dim], decoded and after RoPE
 
-  Keys(std::int64_t dim, int bits, std::int64_t heads, std::int64_t capacity, const Rope& rope)
+  Keys(std::int64_t dim, int bits, std::int64_t heads, std::int64_t capacity, const Rope& rope,
+       const CalibratedCode& code)
       : turned(heads * capacity, dim) {
     std::vector<std::int64_t> positions(static_cast<std::size_t>(capacity));
     std::iota(positions.begin(), positions.end(), 0);
@@ -42,8 +48,7 @@ struct Keys {
                                                 h % 2 == 0 ? 5 : 3, seed);
       const std::vector<float> x = random_keys(*parameters, capacity, 0.3, seed);
       const SequenceAdaptation adaptation = observe_sequence(*parameters, {x.data(), capacity, dim});
-      codecs.push_back(
-          std::make_shared<CalibratedCodec>(parameters, adaptation, nearest_search, trellis_code));
+      codecs.push_back(std::make_shared<CalibratedCodec>(parameters, adaptation, nearest_search, code));
       CodeBuffer buffer(codecs.back()->layout(), capacity);
       codecs.back()->encode({}, {x.data(), capacity, dim}, buffer.view());
       const std::uint8_t* const begin = std::as_const(buffer).view().arrays[0];
@@ -56,22 +61,111 @@ struct Keys {
   }
 };
 
+Codes<Space::cuda> codes_at(const DeviceBytes& memory, std::int64_t count) {
+  Codes<Space::cuda> codes;
+  codes.arrays[0] = memory.data();
+  codes.count = count;
+  return codes;
+}
+const float* floats_at(const DeviceBytes& memory) {
+  return reinterpret_cast<const float*>(memory.data());
+}
+float* writable_floats_at(const DeviceBytes& memory) {
+  return reinterpret_cast<float*>(memory.data());
+}
+
+// Scores [heads * queries_per_head, capacity] of the first tokens; what is not written keeps the memory's pattern.
+Matrix scores_of(const KeyScores& scorer, const AttentionSize& size, const Matrix& queries,
+                 const DeviceBytes& keys) {
+  Matrix copied = queries;
+  const DeviceBytes device_queries(to_elements(copied, ElementType::float32));
+  const DeviceBytes out(static_cast<std::size_t>(4 * queries.rows * size.capacity));
+  scorer.score(nullptr, size, {floats_at(device_queries), queries.rows, queries.cols},
+               codes_at(keys, size.heads * size.capacity),
+               {writable_floats_at(out), queries.rows, size.capacity});
+  return from_elements(out.host(), ElementType::float32, queries.rows, size.capacity);
+}
+
+TEST(CalibratedScores, AreThoseOfTheDecodedCache) {
+  ROTORQUANT_NEEDS_GPU();
+  constexpr AttentionSize sizes[] = {
+      {1, 1, 1, 8, 1.0F}, {1, 8, 33, 40, 1.0F}, {3, 4, 500, 512, 1.0F}, {2, 3, 1500, 1504, 1.0F}};
+  for (const CalibratedCode& code : {scalar_code, trellis_code}) {
+    for (const std::int64_t dim : {64, 128}) {
+      const Rope ropes[] = {make_rope(dim / 2, RopeLayout::half), make_rope(dim / 2, RopeLayout::interleaved),
+                            make_rope(dim / 4, RopeLayout::half), Rope{}};
+      for (const int bits : {1, 2, 3, 4}) {
+        const AttentionSize& size = sizes[static_cast<std::size_t>(bits) - 1];
+        const Rope& rope = ropes[static_cast<std::size_t>(bits + dim / 64) % 4];
+        SCOPED_TRACE(fmt::format("{} at {} bits, dim {}, {} x {} queries, {} tokens",
+                                 code.kind == CalibratedCodecKind::trellis ? "trellis" : "scalar", bits, dim,
+                                 size.heads, size.queries_per_head, size.tokens));
+        const Keys keys(dim, bits, size.heads, size.capacity, rope, code);
+        const auto scorer = make_calibrated_scores(keys.codecs, rope, 0);
+        const Matrix queries = normal_matrix(size.heads * size.queries_per_head, dim, 23);
+        const Matrix scores = scores_of(*scorer, size, queries, DeviceBytes(keys.codes));
+        for (std::int64_t row = 0; row < queries.rows; ++row) {
+          const double query_norm = std::sqrt(inner_product(queries.row(row), queries.row(row), dim));
+          for (std::int64_t t = 0; t < size.tokens; ++t) {
+            const float* const key = keys.turned.row(row / size.queries_per_head * size.capacity + t);
+            const double norms = query_norm * std::sqrt(inner_product(key, key, dim));
+            ASSERT_NEAR(static_cast<double>(scores.row(row)[t]), inner_product(queries.row(row), key, dim),
+                        score_tolerance * norms)
+                << "query " << row << ", token " << t;
+          }
+          // Nothing is written behind the last token.
+          for (std::int64_t t = size.tokens; t < size.capacity; ++t) {
+            const float got = scores.row(row)[t];
+            std::uint32_t word = 0;
+            std::memcpy(&word, &got, sizeof word);
+            ASSERT_EQ(word, 0xA5A5A5A5U) << "query " << row << ", token " << t;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Queries are turned from round to round, and anew every so often: a block meets enough keys for that if heads fill the GPU.
+TEST(CalibratedScores, KeepTheirPrecisionOverLongContexts) {
+  ROTORQUANT_NEEDS_GPU();
+  constexpr std::int64_t dim = 64, distinct = 2048, copies = 40, heads = 128;
+  const Rope rope = make_rope(dim / 2, RopeLayout::half);
+  const Keys keys(dim, 2, 1, distinct, Rope{}, scalar_code);
+  const AttentionSize size{heads, 1, distinct * copies, distinct * copies, 1.0F};
+  std::vector<std::uint8_t> codes;
+  for (std::int64_t i = 0; i < heads * copies; ++i)
+    codes.insert(codes.end(), keys.codes.begin(), keys.codes.end());
+  const auto scorer = make_calibrated_scores(keys.codecs, rope, 0);
+  const Matrix queries = normal_matrix(heads, dim, 23);
+  const Matrix scores = scores_of(*scorer, size, queries, DeviceBytes(codes));
+  for (std::int64_t t = 5; t < size.tokens; t += 997) {
+    Matrix key(1, dim);
+    std::copy_n(keys.turned.row(t % distinct), dim, key.row(0));
+    const std::int64_t positions[] = {t};
+    RopeTable(rope, positions).apply({key.row(0), 1, dim});
+    const double norms = std::sqrt(inner_product(queries.row(7), queries.row(7), dim) *
+                                   inner_product(key.row(0), key.row(0), dim));
+    ASSERT_NEAR(static_cast<double>(scores.row(7)[t]), inner_product(queries.row(7), key.row(0), dim),
+                score_tolerance * norms)
+        << "token " << t;
+  }
+}
+
 TEST(CalibratedAttention, IsThatOfTheDecodedCache) {
   ROTORQUANT_NEEDS_GPU();
   DeviceWorkspace workspace;
   constexpr AttentionSize sizes[] = {
       {1, 1, 1, 8, 0.02F}, {1, 8, 33, 40, 0.02F}, {3, 4, 500, 512, 0.02F}, {2, 4, 1500, 1504, 0.05F}};
   for (const std::int64_t dim : {64, 128}) {
-    const Rope ropes[] = {make_rope(dim / 2, RopeLayout::half), make_rope(dim / 2, RopeLayout::interleaved),
-                          make_rope(dim / 4, RopeLayout::half), Rope{}};
     for (const int bits : {2, 3}) {
       const auto value_quantizer = build("rotorquant:codec=trellis:rotation=cascade", bits, dim, 101);
       for (std::size_t i = 0; i < std::size(sizes); ++i) {
         const AttentionSize& size = sizes[i];
-        const Rope& rope = ropes[(i + static_cast<std::size_t>(bits)) % 4];
+        const Rope rope = make_rope(dim / 2, i % 2 == 0 ? RopeLayout::half : RopeLayout::interleaved);
         SCOPED_TRACE(fmt::format("{} bits, dim {}, {} x {} queries, {} tokens", bits, dim, size.heads,
                                  size.queries_per_head, size.tokens));
-        const Keys keys(dim, bits, size.heads, size.capacity, rope);
+        const Keys keys(dim, bits, size.heads, size.capacity, rope, i % 3 == 0 ? scalar_code : trellis_code);
         const auto packed = make_calibrated_attention(keys.codecs, rope, value_quantizer, 0);
         const std::int64_t rows = size.heads * size.capacity, heads = size.heads * size.queries_per_head;
         const CodeBuffer value_codes = encode(*value_quantizer, uneven_values(rows, dim));
@@ -80,12 +174,9 @@ TEST(CalibratedAttention, IsThatOfTheDecodedCache) {
         Matrix queries = normal_matrix(heads, dim, 23);
         const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
         const DeviceBytes out(static_cast<std::size_t>(4 * heads * dim));
-        Codes<Space::cuda> key_codes;
-        key_codes.arrays[0] = device_keys.data();
-        key_codes.count = rows;
-        packed->attend(nullptr, workspace, size,
-                       {reinterpret_cast<const float*>(device_queries.data()), heads, dim}, key_codes,
-                       device_values.view(), {reinterpret_cast<float*>(out.data()), heads, dim});
+        packed->attend(nullptr, workspace, size, {floats_at(device_queries), heads, dim},
+                       codes_at(device_keys, rows), device_values.view(),
+                       {writable_floats_at(out), heads, dim});
         const Matrix outputs = from_elements(out.host(), ElementType::float32, heads, dim);
         expect_near(outputs, queries, keys.turned, decode(*value_quantizer, value_codes), size);
         if (HasFatalFailure()) return;
@@ -102,7 +193,6 @@ TEST(CalibratedAttention, RefusesWhatItHasNoKernelFor) {
   };
   const auto values = [](std::int64_t dim) { return build("rotorquant:codec=trellis", 2, dim, 101); };
   EXPECT_THROW(make_calibrated_attention({}, Rope{}, values(64), 0), Error);
-  EXPECT_THROW(make_calibrated_attention(codec(64, {}), Rope{}, values(64), 0), Error);
   EXPECT_THROW(make_calibrated_attention(codec(64, {CalibratedCodecKind::trellis, 3}), Rope{}, values(64), 0),
                Error);
   EXPECT_THROW(make_calibrated_attention(codec(64, trellis_code), Rope{}, values(128), 0), Error);
@@ -110,7 +200,15 @@ TEST(CalibratedAttention, RefusesWhatItHasNoKernelFor) {
   EXPECT_THROW(
       make_calibrated_attention(codec(64, trellis_code), make_rope(33, RopeLayout::half), values(64), 0),
       Error);
+  EXPECT_THROW(make_calibrated_scores({}, Rope{}, 0), Error);
+  std::vector<std::shared_ptr<const CalibratedCodec>> mixed = codec(64, trellis_code);
+  mixed.push_back(codec(64, scalar_code)[0]);
+  EXPECT_THROW(make_calibrated_scores(mixed, Rope{}, 0), Error);
+  auto wide_scales = random_parameters(64, 2, BlockKind::rotor);
+  wide_scales->scale = {8, 1, 0};
+  EXPECT_THROW(make_calibrated_scores({{std::make_shared<CalibratedCodec>(wide_scales)}}, Rope{}, 0), Error);
   EXPECT_NE(make_calibrated_attention(codec(64, trellis_code), Rope{}, values(64), 0), nullptr);
+  EXPECT_NE(make_calibrated_attention(codec(64, scalar_code), Rope{}, values(64), 0), nullptr);
 }
 
 }  // namespace

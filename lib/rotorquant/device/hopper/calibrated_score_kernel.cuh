@@ -1,0 +1,252 @@
+#pragma once
+// The kernel of calibrated_scores.cuh; what codecs differ in, a decoder of keys does.
+//
+// A warpgroup takes 128 keys at a time, a warp 32 of them in two halves of 16: row r of a warp's half h is its key 16 h + r.
+// Decoded keys are the left operand of a product with the inverse transform. In its sums a thread has both members of each pair
+// of coordinates that turn together, of two keys: rounded to fp16, they are scaled, moved by their centroids and turned in its
+// registers, and are there the left operand of the product with the queries.
+//
+// A key's position is split, p_0 + 16 h + j: keys turn by j, whose sines stay in registers, queries back by the rest.
+#include "rotorquant/device/hopper/key_bits.cuh"
+#include "rotorquant/device/hopper/turned_queries.cuh"
+#include "rotorquant/device/hopper/wgmma.cuh"
+#include "rotorquant/device/plane_fragments.cuh"
+#include "rotorquant/device/warp_tile.cuh"
+
+namespace rotorquant::device {
+
+inline constexpr int warpgroup_keys = 128;
+// Rounds after which queries are turned anew: until then their errors add up.
+inline constexpr int rounds_to_restart = 64;
+
+struct CalibratedScoreArguments {
+  QueryHeads queries;
+  const std::uint8_t* images;  // of the heads (calibrated_tables.cuh), of which there are `codecs`
+  int image_bytes, codecs, centroids;
+  const std::uint8_t* codes;
+  int code_bytes;
+  int warp_bytes;  // of shared memory
+  std::int64_t tokens, capacity;
+  std::int64_t tokens_per_block;  // a multiple of the keys that a block takes at a time
+  float* scores;
+};
+
+// A block's shared memory: the head's image, turned queries of two rounds and two halves a warpgroup, and of each warp two
+// rounds' codes and what its decoder needs.
+template <int D>
+struct ScoreMemory {
+  static constexpr int most_warpgroups = D == 64 ? 4 : 3;
+  static constexpr int query_bytes = 4 * TurnedQueries<D>::operand_bytes;
+  // Decoders read words past the last code.
+  static __host__ __device__ constexpr int staging(int code_bytes) { return warp_size * code_bytes + 48; }
+  static __host__ __device__ constexpr int queries(int image_bytes) {
+    return (image_bytes + 1023) / 1024 * 1024;
+  }
+  static __host__ __device__ constexpr int block(int image_bytes, int warpgroups) {
+    return queries(image_bytes) + warpgroups * query_bytes;
+  }
+  static __host__ __device__ constexpr int total(int image_bytes, int block_bytes, int warp_bytes,
+                                                 int warpgroups) {
+    return block(image_bytes, warpgroups) + block_bytes + 4 * warpgroups * warp_bytes;
+  }
+};
+
+__device__ __forceinline__ __half2 round_pair(float first, float second) {
+  return __floats2half2_rn(first, second);
+}
+__device__ __forceinline__ std::uint32_t as_word(__half2 pair) {
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+__device__ __forceinline__ __half2 as_half2(std::uint32_t word) {
+  return *reinterpret_cast<const __half2*>(&word);
+}
+// 2^x to two units in the last place, for x of normal results.
+__device__ __forceinline__ float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+// Four 8 x 8 matrices of fp16; lane i has where row i mod 8 of matrix i / 8 is.
+__device__ __forceinline__ void load_rows(std::uint32_t (&words)[4], const void* row) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(address)
+               : "memory");
+}
+__device__ __forceinline__ void join_warpgroup(int warpgroup) {
+  asm volatile("bar.sync %0, %1;" ::"r"(1 + warpgroup), "n"(warpgroup_threads) : "memory");
+}
+
+// Sines of the lane's keys g and g + 8 of a half (r), for the frequencies 32 b + 8 j + 2 t and one more.
+template <int D>
+struct KeyTurns {
+  __half2 cosine[D / 64][4][2], sine[D / 64][4][2];
+
+  __device__ KeyTurns(const double* turns, int first_key) {
+    const int g = this_lane() / 4, t = this_lane() % 4;
+#pragma unroll
+    for (int j = 0; j < D / 16; ++j) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const double key = first_key + g + 8 * r;
+        const float2 a = turn_of(key * __ldg(turns + 8 * j + 2 * t));
+        const float2 b = turn_of(key * __ldg(turns + 8 * j + 2 * t + 1));
+        cosine[j / 4][j % 4][r] = round_pair(a.x, b.x);
+        sine[j / 4][j % 4][r] = round_pair(a.y, b.y);
+      }
+    }
+  }
+};
+
+template <int D, template <int> typename Decoder>
+__global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_threads, 1)
+    calibrated_score_kernel(const __grid_constant__ CalibratedScoreArguments p) {
+  using Memory = ScoreMemory<D>;
+  using Image = HeadImage<D>;
+  extern __shared__ __align__(1024) uint4 shared_words[];
+  auto* const shared = reinterpret_cast<std::uint8_t*>(shared_words);
+  const int warp = static_cast<int>(threadIdx.x / warp_size), lane = kept(this_lane());
+  const int g = lane / 4, t = lane % 4;
+  const int warpgroup = warp / 4, member = warp % 4, thread = 32 * member + lane;
+  const std::int64_t head_index = blockIdx.y;
+  const std::int64_t begin = blockIdx.x * p.tokens_per_block;
+  const std::int64_t end = min(begin + p.tokens_per_block, p.tokens);
+  const int stride = static_cast<int>(blockDim.x) / warpgroup_threads * warpgroup_keys;
+
+  const auto* const given = reinterpret_cast<const uint4*>(
+      p.images + static_cast<std::size_t>(head_index % p.codecs) * static_cast<std::size_t>(p.image_bytes));
+  for (int i = static_cast<int>(threadIdx.x); i < p.image_bytes / 16; i += static_cast<int>(blockDim.x))
+    shared_words[i] = __ldg(given + i);
+  const auto& head = *reinterpret_cast<const KeyHead*>(shared + Image::head(p.centroids));
+  std::uint8_t* const operands = shared + Memory::queries(p.image_bytes) + warpgroup * Memory::query_bytes;
+  for (int i = 0; i < 4; ++i) TurnedQueries<D>::clear(operands + i * TurnedQueries<D>::operand_bytes, thread);
+  std::uint8_t* const block =
+      shared + Memory::block(p.image_bytes, static_cast<int>(blockDim.x) / warpgroup_threads);
+  std::uint8_t* const own = block + Decoder<D>::block_bytes + warp * p.warp_bytes;
+  const int staging = Memory::staging(p.code_bytes);
+  TurnedQueries<D> queries(p.queries, thread, stride);
+  const KeyTurns<D> turns(p.queries.turns, 32 * member);
+
+  // The warp's keys of the next round to fetch.
+  std::int64_t next = begin + warpgroup * warpgroup_keys + 32 * member;
+  const std::uint8_t* codes = p.codes + (head_index * p.capacity + next) * p.code_bytes + 16 * lane;
+  const int round_bytes = warp_size * p.code_bytes, first_bit = kept(8 * lane * p.code_bytes);
+  const int query_row = kept(operand_offset(lane % 8, lane / 8 * 8));
+  const auto fetch = [&](std::uint8_t* stage) {
+    if (next + warp_size <= end) {
+#pragma unroll 1
+      for (int at = 0; at < round_bytes - 16 * lane; at += 16 * warp_size)
+        copy_async_16(stage + 16 * lane + at, codes + at);
+    } else if (next < end) {
+      const int there = static_cast<int>(end - next) * p.code_bytes - 16 * lane;
+      for (int at = 0; at < round_bytes - 16 * lane; at += 16 * warp_size)
+        copy_async_part(stage + 16 * lane + at, codes + at, there - at);
+    }
+    commit_copies();
+    next += stride;
+    codes += stride * p.code_bytes;
+  };
+  fetch(own);
+  __syncthreads();
+  Decoder<D>::fill(shared + Image::decoder(p.centroids), block);
+  __syncthreads();
+  Decoder<D> decoder(head, shared + Image::decoder(p.centroids), block, own + 2 * staging);
+  // Lanes of odd rows read the second row of a centroid, whose halves lie the other way round.
+  const std::uint8_t* const centroids =
+      shared + Image::centroids + (g % 2 == 0 ? 0 : Image::centroid_pitch) + 16 * t;
+  const int swapped = kept(g % 2 * 64);
+  const bool has_query[2] = {2 * t < p.queries.per_head, 2 * t + 1 < p.queries.per_head};
+  float* out = p.scores + (head_index * p.queries.per_head + 2 * t) * p.capacity + begin +
+               warpgroup * warpgroup_keys + 32 * member + g;
+  const auto matrix =
+      operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + Image::operand)));
+
+  std::int64_t first = begin + warpgroup * warpgroup_keys;  // of the warpgroup's keys
+  for (int i = 0; first < end; ++i, first += stride, out += stride) {
+    fetch(own + (i + 1) % 2 * staging);
+    if (i % rounds_to_restart == 0) {
+      queries.move_to(p.queries, head_index, first);
+    } else {
+      queries.move_on();
+    }
+    std::uint8_t* const turned_queries = operands + i % 2 * 2 * TurnedQueries<D>::operand_bytes;
+    queries.store(p.queries, turned_queries);
+    wait_for_copies<1>();
+    __syncwarp();
+    const std::uint8_t* const stage = own + i % 2 * staging;
+    decoder.prepare(stage, first_bit);
+    // Of the lane's key: its scale above where its centroid is.
+    std::uint32_t fields[1];
+    load_bits(stage, first_bit + head.centroid_bit, fields);
+    const int centroid =
+        min(static_cast<int>(fields[0] & ((1U << head.centroid_bits) - 1U)), p.centroids - 1);
+    const int scale_code =
+        static_cast<int>(fields[0] >> head.centroid_bits & ((1U << head.scale_bits) - 1U)) -
+        (1 << (head.scale_bits - 1));
+    const __half scale = __float2half_rn(power_of_two(static_cast<float>(scale_code) * head.scale_step));
+    const std::uint32_t key_fields =
+        as_word(__halves2half2(__ushort_as_half(static_cast<unsigned short>(centroid)), scale));
+    const int left = static_cast<int>(min(end - first, std::int64_t{warpgroup_keys})) - 32 * member - g;
+    join_warpgroup(warpgroup);
+
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      std::uint32_t keys[D / 16][4];
+      decoder.operand(h, keys);
+      float scores[4] = {}, more[4] = {};  // two chains of products, for one would wait for itself
+#pragma unroll
+      for (int b = 0; b < D / 64; ++b) {
+        float sums[32];
+        wgmma_begin();
+#pragma unroll
+        for (int s = 0; s < D / 16; ++s)
+          wgmma(sums, keys[s], whole_descriptor(matrix + Image::operand_place(b, s) / 16), s != 0);
+        wgmma_commit();
+        wgmma_wait(sums);
+        std::uint32_t turned[4][4];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const std::uint32_t of_key = __shfl_sync(all_lanes, key_fields, 16 * h + 8 * r + g);
+          const __half2 of_scale = __high2half2(as_half2(of_key));
+          const std::uint8_t* const row =
+              centroids + static_cast<int>(of_key & 0xFFFFU) * (2 * Image::centroid_pitch) + 128 * b;
+          const uint4 low = *reinterpret_cast<const uint4*>(row + swapped);
+          const uint4 high = *reinterpret_cast<const uint4*>(row + (64 ^ swapped));
+          const std::uint32_t offsets[2][4] = {{low.x, low.y, low.z, low.w},
+                                               {high.x, high.y, high.z, high.w}};
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const int other = j + 4;
+            const __half2 x = __hfma2(round_pair(sums[4 * j + 2 * r], sums[4 * j + 2 * r + 1]), of_scale,
+                                      as_half2(offsets[0][j]));
+            const __half2 y = __hfma2(round_pair(sums[4 * other + 2 * r], sums[4 * other + 2 * r + 1]),
+                                      of_scale, as_half2(offsets[1][j]));
+            const __half2 cosine = turns.cosine[b][j][r], sine = turns.sine[b][j][r];
+            turned[j / 2][j % 2 * 2 + r] = as_word(__hfma2(x, cosine, __hneg2(__hmul2(y, sine))));
+            turned[2 + j / 2][j % 2 * 2 + r] = as_word(__hfma2(y, cosine, __hmul2(x, sine)));
+          }
+        }
+#pragma unroll
+        for (int s = 0; s < 4; s += 2) {
+          std::uint32_t query[4];
+          load_rows(query, turned_queries + h * TurnedQueries<D>::operand_bytes +
+                               b * operand_block_bytes(query_columns) + (query_row ^ 32 * s));
+          multiply_add(scores, turned[s], query[0], query[1]);
+          multiply_add(more, turned[s + 1], query[2], query[3]);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int row = 16 * h + 8 * r;
+        if (row < left && has_query[0]) out[row] = (scores[2 * r] + more[2 * r]) * head.unit;
+        if (row < left && has_query[1])
+          out[p.capacity + row] = (scores[2 * r + 1] + more[2 * r + 1]) * head.unit;
+      }
+    }
+    __syncwarp();
+  }
+  wait_for_copies<0>();
+}
+
+}  // namespace rotorquant::device
