@@ -2,15 +2,10 @@
 #include "rotorquant/codes/trellis_kernels.hpp"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
 #include <algorithm>
 
 #include "rotorquant/codes/bit_string.hpp"
-
-// Attributes instead of per-file flags: no inline function of another header is compiled for AVX2 here.
-#define ROTORQUANT_AVX2 __attribute__((target("avx2")))
-#define ROTORQUANT_AVX2_INLINE __attribute__((target("avx2"), always_inline)) inline
+#include "rotorquant/core/avx2.hpp"
 
 namespace rotorquant::trellis {
 namespace {

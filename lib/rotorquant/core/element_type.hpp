@@ -51,4 +51,17 @@ struct HostTensor {
   }
 };
 
+// body<type>() for the run-time type.
+template <typename Body>
+void dispatch_type(ElementType type, const Body& body) {
+  switch (type) {
+    case ElementType::float16:
+      return body.template operator()<ElementType::float16>();
+    case ElementType::bfloat16:
+      return body.template operator()<ElementType::bfloat16>();
+    case ElementType::float32:
+      return body.template operator()<ElementType::float32>();
+  }
+}
+
 }  // namespace rotorquant

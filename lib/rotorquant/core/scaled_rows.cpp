@@ -4,6 +4,7 @@
 #include "rotorquant/core/scratch.hpp"
 
 #if defined(__x86_64__)
+#include "rotorquant/core/avx2.hpp"
 #include "rotorquant/core/avx512.hpp"
 #endif
 
@@ -48,6 +49,30 @@ ROTORQUANT_AVX512 void store_rows(const float* x, const float* factors, const Ho
       store<type>(_mm512_mul_ps(_mm512_maskz_loadu_ps(rest, from + whole), factor), to, whole, rest);
   }
 }
+
+template <ElementType type>
+ROTORQUANT_AVX2 void load_rows_avx2(const ConstHostTensor& x, const float* factors, float* out) {
+  using namespace avx2;
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    const __m256 factor = _mm256_set1_ps(factors[r]);
+    for (std::int64_t c = 0; c < x.cols; c += lanes) {
+      const __m256 values = load<type>(x.row(r), c, x.cols - c);
+      store<ElementType::float32>(_mm256_mul_ps(values, factor), out + r * x.cols, c, x.cols - c);
+    }
+  }
+}
+
+template <ElementType type>
+ROTORQUANT_AVX2 void store_rows_avx2(const float* x, const float* factors, const HostTensor& out) {
+  using namespace avx2;
+  for (std::int64_t r = 0; r < out.rows; ++r) {
+    const __m256 factor = _mm256_set1_ps(factors[r]);
+    for (std::int64_t c = 0; c < out.cols; c += lanes) {
+      const __m256 values = load<ElementType::float32>(x + r * out.cols, c, out.cols - c);
+      store<type>(_mm256_mul_ps(values, factor), out.row(r), c, out.cols - c);
+    }
+  }
+}
 #endif
 
 }  // namespace
@@ -55,7 +80,10 @@ ROTORQUANT_AVX512 void store_rows(const float* x, const float* factors, const Ho
 void load_scaled(Isa isa, const ConstHostTensor& x, const float* factors, float* out) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) {
-    return avx512::dispatch_type(x.type, [&]<ElementType type>() { load_rows<type>(x, factors, out); });
+    return dispatch_type(x.type, [&]<ElementType type>() { load_rows<type>(x, factors, out); });
+  }
+  if (isa == Isa::avx2) {
+    return dispatch_type(x.type, [&]<ElementType type>() { load_rows_avx2<type>(x, factors, out); });
   }
 #endif
   (void)isa;
@@ -69,10 +97,13 @@ void load_scaled(Isa isa, const ConstHostTensor& x, const float* factors, float*
 void store_scaled(Isa isa, const float* x, const float* factors, bool stream, const HostTensor& out) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) {
-    return avx512::dispatch_type(out.type, [&]<ElementType type>() {
+    return dispatch_type(out.type, [&]<ElementType type>() {
       if (stream && streams_whole(out)) return store_rows<type, true>(x, factors, out);
       store_rows<type, false>(x, factors, out);
     });
+  }
+  if (isa == Isa::avx2) {
+    return dispatch_type(out.type, [&]<ElementType type>() { store_rows_avx2<type>(x, factors, out); });
   }
 #endif
   (void)isa;

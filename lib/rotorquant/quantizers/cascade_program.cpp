@@ -5,6 +5,7 @@
 #include <utility>
 
 #if defined(__x86_64__)
+#include "rotorquant/core/avx2.hpp"
 #include "rotorquant/core/avx512.hpp"
 #endif
 
@@ -77,7 +78,7 @@ void run_serial(std::span<const CascadeStep> steps, float* columns) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) void run_avx2(std::span<const CascadeStep> steps, float* columns) {
+ROTORQUANT_AVX2 void run_avx2(std::span<const CascadeStep> steps, float* columns) {
   for (const CascadeStep& step : steps) {
     float* places[3];
     __m256 f[6];

@@ -56,6 +56,13 @@ struct ScoreRows {
 inline constexpr float least_float_square = 0x1p-80F;
 inline constexpr float most_float_square = 0x1p80F;
 
+// A bound on the relative difference of a norm by unit_factors and the exact one: of the sum, a rounding for each
+// addition to one of 16 sums, four to fold, one for the squares, halved by the root; the rest for the root and this
+// bound's own use.
+inline float norm_uncertainty(std::int64_t dim) {
+  return static_cast<float>((dim + 15) / 16 + 16) * 0x1p-25F;
+}
+
 struct ScalarKernels {
   // x [rows, dim] -> norms [rows], ||x|| in float32, and factors [rows] = 1 / max(norm, norm_floor), rounded: a row
   // times its factor is the unit vector that is coded. Squares are added in float32 in the order of score(); where
@@ -89,6 +96,7 @@ struct ScalarKernels {
 const ScalarKernels& scalar_kernels(Isa isa);
 
 extern const ScalarKernels scalar_kernels_serial;
+extern const ScalarKernels scalar_kernels_avx2;
 extern const ScalarKernels scalar_kernels_avx512;
 
 }  // namespace rotorquant

@@ -108,13 +108,6 @@ void exact_norms(const ConstHostTensor& x, float* norms) {
   dispatch_type(x.type, [&]<ElementType type>() { exact_norms_type<type>(x, norms); });
 }
 
-// A bound on the relative difference of a norm by unit_factors and the exact one: of the sum, a rounding for each
-// addition to a lane, four to fold, one for the squares, halved by the root; the rest for the root and this bound's
-// own use.
-float norm_uncertainty(std::int64_t dim) {
-  return static_cast<float>((dim + lanes - 1) / lanes + 16) * 0x1p-25F;
-}
-
 // By the norms at hand where their uncertainty does not reach another 16-bit number.
 template <ElementType type>
 ROTORQUANT_AVX512 void half_norms_type(const ConstHostTensor& x, const float* norms, std::uint8_t* halves) {

@@ -176,6 +176,7 @@ const ScalarKernels scalar_kernels_serial = {unit_factors, half_norms, exact_nor
 const ScalarKernels& scalar_kernels(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return scalar_kernels_avx512;
+  if (isa == Isa::avx2) return scalar_kernels_avx2;
 #endif
   (void)isa;
   return scalar_kernels_serial;

@@ -101,6 +101,7 @@ template <int block>
 void BlockRotation<block>::apply(HostView<const float> x, HostView<float> y) const {
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) return block_rows_avx512(forward_, x, y);
+  if (isa_ == Isa::avx2) return block_rows_avx2(forward_, x, y);
 #endif
   multiply_rows<block>(matrices_, x, y);
 }
@@ -109,6 +110,7 @@ template <int block>
 void BlockRotation<block>::apply_transpose(HostView<const float> y, HostView<float> x) const {
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) return block_rows_avx512(backward_, y, x);
+  if (isa_ == Isa::avx2) return block_rows_avx2(backward_, y, x);
 #endif
   multiply_rows<block>(transposes_, y, x);
 }

@@ -60,7 +60,14 @@ void HadamardRotation::transform_block(const float* x, std::int64_t offset, std:
   const float* signs = signs_.data() + offset;
   float* out = y + offset;
   for (std::int64_t i = 0; i < size; ++i) out[i] = transpose ? in[i] : signs[i] * in[i];
-  hadamard_transform(out, size);
+  bool transformed = false;
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx2 && size >= least_hadamard_avx2) {
+    hadamard_transform_avx2(out, size);
+    transformed = true;
+  }
+#endif
+  if (!transformed) hadamard_transform(out, size);
   for (std::int64_t i = 0; i < size && transpose; ++i) out[i] *= signs[i];
 }
 

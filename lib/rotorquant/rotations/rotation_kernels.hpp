@@ -1,5 +1,5 @@
 #pragma once
-// AVX-512 versions of the rotations' inner loops; the plain loops in block_rotation.cpp, hadamard.cpp and
+// AVX-512 and AVX2 versions of the rotations' inner loops; the plain loops in block_rotation.cpp, hadamard.cpp and
 // cascade.cpp define the results, and these give the same bits. Internal to lib/rotorquant/rotations.
 #include <array>
 #include <cstdint>
@@ -28,6 +28,9 @@ struct BlockPlan {
   std::vector<Sixteen> coefficients;  // [ceil(output_dim / 16), block]
 };
 
+// x [n, input_dim] -> y [n, output_dim].
+void block_rows_avx2(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
+
 // x [n, input_dim] -> y [n, output_dim]; the others do what Rotation's functions of these arguments do.
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
 void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
@@ -36,6 +39,10 @@ void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const fl
                        const PlaneCodebook& codebook, std::uint8_t* planes);
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const float* factors, bool stream,
                        const HostTensor& y);
+
+// In-place H / sqrt(size) of data [size], size a power of two from 8 on.
+inline constexpr std::int64_t least_hadamard_avx2 = 8;
+void hadamard_transform_avx2(float* data, std::int64_t size);
 
 // y = H / sqrt(block) (signs * x) on the powers of two of dim, largest first, or signs * (H / sqrt(block) x) when
 // `transpose`; signs [dim].

@@ -1,0 +1,293 @@
+// AVX2 kernels of scalar codecs: comparisons' sign bits are bytes of planes, bytes of planes are spread to eight
+// symbols by a table, and centroids are permutations of registers.
+#include "rotorquant/quantizers/scalar_kernels.hpp"
+
+#if defined(__x86_64__)
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "rotorquant/codes/bit_planes.hpp"
+#include "rotorquant/core/avx2.hpp"
+#include "rotorquant/core/dispatch.hpp"
+#include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/stored_norm.hpp"
+
+namespace rotorquant {
+namespace {
+
+using namespace avx2;
+
+// float32(||row||), the sum in float64 in dot_product.hpp's order.
+template <ElementType type>
+ROTORQUANT_AVX2_INLINE float exact_norm(const void* row, std::int64_t dim) {
+  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  for (std::int64_t c = 0; c < dim; c += lanes) {
+    const __m256 x = load<type>(row, c, dim - c);
+    const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x));
+    const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+    // Squares of float32 numbers are exact in float64.
+    low = _mm256_fmadd_pd(a, a, low);
+    high = _mm256_fmadd_pd(b, b, high);
+  }
+  const __m256d four = _mm256_add_pd(low, high);
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+  return static_cast<float>(std::sqrt(_mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))));
+}
+
+template <ElementType type>
+ROTORQUANT_AVX2 void unit_factors_type(const ConstHostTensor& x, float* norms, float* factors) {
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    const std::uint8_t* row = x.row(r);
+    __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    for_each_eight(x.cols, [&](std::int64_t c, int half) ROTORQUANT_AVX2_LAMBDA {
+      const __m256 values = load<type>(row, c, x.cols - c);
+      sums[half] = _mm256_add_ps(sums[half], _mm256_mul_ps(values, values));
+    });
+    const float square = fold(sums[0], sums[1]);
+    const bool in_range = square >= least_float_square && square <= most_float_square;
+    norms[r] = in_range ? std::sqrt(square) : exact_norm<type>(row, x.cols);
+    factors[r] = 1.0F / std::max(norms[r], norm_floor);
+  }
+}
+
+void unit_factors(const ConstHostTensor& x, float* norms, float* factors) {
+  dispatch_type(x.type, [&]<ElementType type>() { unit_factors_type<type>(x, norms, factors); });
+}
+
+template <ElementType type>
+ROTORQUANT_AVX2 void exact_norms_type(const ConstHostTensor& x, float* norms) {
+  for (std::int64_t r = 0; r < x.rows; ++r) norms[r] = exact_norm<type>(x.row(r), x.cols);
+}
+
+void exact_norms(const ConstHostTensor& x, float* norms) {
+  dispatch_type(x.type, [&]<ElementType type>() { exact_norms_type<type>(x, norms); });
+}
+
+// By the norms at hand where their uncertainty does not reach another 16-bit number.
+template <ElementType type>
+ROTORQUANT_AVX2 void half_norms_type(const ConstHostTensor& x, const float* norms, std::uint8_t* halves) {
+  const float uncertainty = norm_uncertainty(x.cols);
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    const std::uint16_t low = float_to_half(norms[r] * (1.0F - uncertainty));
+    const std::uint16_t high = float_to_half(norms[r] * (1.0F + uncertainty));
+    std::memcpy(halves + 2 * r, &low, sizeof low);
+    if (low != high) store_norm(NormType::fp16, exact_norm<type>(x.row(r), x.cols), halves + 2 * r);
+  }
+}
+
+void half_norms(const ConstHostTensor& x, const float* norms, std::uint8_t* halves) {
+  dispatch_type(x.type, [&]<ElementType type>() { half_norms_type<type>(x, norms, halves); });
+}
+
+// Entries of a table of 2^bits by their indices; what lies above an index's `bits` bits is ignored where bits <= 4.
+template <int bits>
+ROTORQUANT_AVX2_INLINE __m256 pick(const float* table, __m256i index) {
+  if constexpr (bits <= 3) return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+  if constexpr (bits == 4) {
+    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index),
+                            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + lanes), index), upper);
+  }
+  return _mm256_i32gather_ps(table, index, sizeof(float));
+}
+
+// Bytes [bits] of planes: bit j of the number of boundaries strictly below each of eight coordinates.
+template <int bits>
+ROTORQUANT_AVX2_INLINE void search(const float* tree, __m256 y, std::uint8_t (&bytes)[bits]) {
+  __m256i place = _mm256_set1_epi32(1);
+  const auto step = [&]<int level>() ROTORQUANT_AVX2_LAMBDA {
+    // tree[2^level, 2^(level + 1)): up to the third level in the first register.
+    const float* table = level < 3 ? tree : tree + (1 << level);
+    __m256i index = place;
+    if constexpr (level > 4) index = _mm256_sub_epi32(place, _mm256_set1_epi32(1 << level));
+    const __m256 above = _mm256_cmp_ps(y, pick < level < 3 ? 3 : level > (table, index), _CMP_GT_OQ);
+    bytes[bits - 1 - level] = static_cast<std::uint8_t>(_mm256_movemask_ps(above));
+    place = _mm256_sub_epi32(_mm256_add_epi32(place, place), _mm256_castps_si256(above));
+  };
+  [&]<int... level>(std::integer_sequence<int, level...>) ROTORQUANT_AVX2_LAMBDA {
+    (step.template operator()<level>(), ...);
+  }
+  (std::make_integer_sequence<int, bits>());
+}
+
+template <int bits>
+ROTORQUANT_AVX2 void quantize_bits(const ScalarTables& tables, const float* y, std::int64_t rows,
+                                   std::int64_t dim, std::uint8_t* planes) {
+  const float* tree = tables.tree.data();
+  const std::int64_t stride = plane_bytes(dim);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::uint8_t* out = planes + r * bits * stride;
+    for (std::int64_t c = 0; c < dim; c += lanes) {
+      std::uint8_t bytes[bits];
+      search<bits>(tree, load<ElementType::float32>(y + r * dim, c, dim - c), bytes);
+      const auto valid = static_cast<unsigned>(dim - c >= lanes ? 0xFF : (1 << (dim - c)) - 1);
+      for (int j = 0; j < bits; ++j)
+        out[j * stride + c / lanes] = static_cast<std::uint8_t>(bytes[j] & valid);
+    }
+  }
+}
+
+void quantize(const ScalarTables& tables, const float* y, std::int64_t rows, std::int64_t dim,
+              std::uint8_t* planes) {
+  dispatch_bits(tables.bits, [&](auto bits) { quantize_bits<bits()>(tables, y, rows, dim, planes); });
+}
+
+// Bit i of a byte in byte i.
+constexpr std::array<std::uint64_t, 256> spread = [] {
+  std::array<std::uint64_t, 256> words{};
+  for (std::size_t byte = 0; byte < words.size(); ++byte) {
+    for (std::size_t i = 0; i < 8; ++i) words[byte] |= static_cast<std::uint64_t>(byte >> i & 1) << (8 * i);
+  }
+  return words;
+}();
+
+// The indices of eight coordinates, a byte each, from byte `byte` of each plane.
+template <int bits>
+ROTORQUANT_AVX2_INLINE std::uint64_t index_bytes(const std::uint8_t* row, std::int64_t stride,
+                                                 std::int64_t byte) {
+  std::uint64_t indices = 0;
+  for (int j = 0; j < bits; ++j) indices |= spread[row[j * stride + byte]] << j;
+  return indices;
+}
+
+// The centroids of coordinates [c, c + 8).
+template <int bits>
+ROTORQUANT_AVX2_INLINE __m256 centroids_of(const float* table, const std::uint8_t* row, std::int64_t stride,
+                                           std::int64_t c) {
+  const auto indices = static_cast<long long>(index_bytes<bits>(row, stride, c / lanes));
+  return pick<bits>(table, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(indices)));
+}
+
+template <int bits>
+ROTORQUANT_AVX2 void look_up_bits(const ScalarTables& tables, const std::uint8_t* planes, std::int64_t rows,
+                                  std::int64_t dim, float* y) {
+  const float* table = tables.centroids.data();
+  const std::int64_t stride = plane_bytes(dim);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < dim; c += lanes) {
+      store<ElementType::float32>(centroids_of<bits>(table, planes + r * bits * stride, stride, c),
+                                  y + r * dim, c, dim - c);
+    }
+  }
+}
+
+void look_up(const ScalarTables& tables, const std::uint8_t* planes, std::int64_t rows, std::int64_t dim,
+             float* y) {
+  dispatch_bits(tables.bits, [&](auto bits) { look_up_bits<bits()>(tables, planes, rows, dim, y); });
+}
+
+// Scores of `together` queries from `first` on with one row, whose coordinates [c, c + 8) are coordinates(c).
+template <int together, typename Coordinates>
+ROTORQUANT_AVX2_INLINE void score_row(const ScoreQueries& queries, std::int64_t first, float scale,
+                                      const ScoreRows& scores, const Coordinates& coordinates) {
+  __m256 sums[together][2];
+  for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_ps();
+  for_each_eight(queries.dim, [&](std::int64_t c, int half) ROTORQUANT_AVX2_LAMBDA {
+    const __m256 y = coordinates(c);
+    for (int i = 0; i < together; ++i) {
+      const __m256 query = _mm256_loadu_ps(queries.values + (first + i) * queries.stride + c);
+      sums[i][half] = _mm256_add_ps(sums[i][half], _mm256_mul_ps(query, y));
+    }
+  });
+  for (int i = 0; i < together; ++i)
+    scores.data[(first + i) * scores.stride] = scale * fold(sums[i][0], sums[i][1]);
+}
+
+template <typename Coordinates>
+ROTORQUANT_AVX2_INLINE void score_queries(const ScoreQueries& queries, float scale, const ScoreRows& scores,
+                                          const Coordinates& coordinates) {
+  std::int64_t i = 0;
+  for (; i + 4 <= queries.count; i += 4) score_row<4>(queries, i, scale, scores, coordinates);
+  for (; i < queries.count; ++i) score_row<1>(queries, i, scale, scores, coordinates);
+}
+
+ROTORQUANT_AVX2 void score(const ScoreQueries& queries, const float* y, const float* scales,
+                           std::int64_t rows, const ScoreRows& scores) {
+  for (std::int64_t t = 0; t < rows; ++t) {
+    const auto coordinates = [&](std::int64_t c) ROTORQUANT_AVX2_LAMBDA {
+      return load<ElementType::float32>(y + t * queries.dim, c, queries.dim - c);
+    };
+    score_queries(queries, scales[t], {scores.data + t, scores.stride}, coordinates);
+  }
+}
+
+template <int bits>
+ROTORQUANT_AVX2 void score_bits(const ScalarTables& tables, const ScoreQueries& queries,
+                                const std::uint8_t* planes, const float* scales, std::int64_t rows,
+                                const ScoreRows& scores) {
+  const float* table = tables.centroids.data();
+  const std::int64_t stride = plane_bytes(queries.dim);
+  for (std::int64_t t = 0; t < rows; ++t) {
+    // Beyond the last coordinate the queries hold zeros.
+    const auto coordinates = [&](std::int64_t c) ROTORQUANT_AVX2_LAMBDA {
+      return centroids_of<bits>(table, planes + t * bits * stride, stride, c);
+    };
+    score_queries(queries, scales[t], {scores.data + t, scores.stride}, coordinates);
+  }
+}
+
+void score_codes(const ScalarTables& tables, const ScoreQueries& queries, const std::uint8_t* planes,
+                 const float* scales, std::int64_t rows, const ScoreRows& scores) {
+  dispatch_bits(tables.bits,
+                [&](auto bits) { score_bits<bits()>(tables, queries, planes, scales, rows, scores); });
+}
+
+// Levels less 128 times integers, sixteen coordinates at a time, in 32-bit sums. Queries have zeros up to a multiple of
+// 64.
+template <int bits>
+ROTORQUANT_AVX2 void integer_bits(const ScalarTables& tables, const IntegerQueries& queries,
+                                  const std::uint8_t* planes, const float* scales, std::int64_t rows,
+                                  const ScoreRows& scores) {
+  const __m128i levels = _mm_xor_si128(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(tables.levels.data())), _mm_set1_epi8(-128));
+  const std::int64_t stride = plane_bytes(queries.dim);
+  static thread_local std::vector<std::int16_t> values;  // of one row, in whole registers
+  const std::int64_t padded = (queries.dim + 15) / 16 * 16;
+  values.resize(static_cast<std::size_t>(padded));
+  for (std::int64_t t = 0; t < rows; ++t) {
+    const std::uint8_t* row = planes + t * bits * stride;
+    for (std::int64_t c = 0; c < queries.dim; c += 16) {
+      const std::uint64_t low = index_bytes<bits>(row, stride, c / 8);
+      const std::uint64_t high = c + 8 < queries.dim ? index_bytes<bits>(row, stride, c / 8 + 1) : 0;
+      const __m128i own =
+          _mm_shuffle_epi8(levels, _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low)));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(values.data() + c), _mm256_cvtepi8_epi16(own));
+    }
+    for (std::int64_t i = 0; i < queries.count; ++i) {
+      const std::int8_t* query = queries.values + i * queries.stride;
+      __m256i sums = _mm256_setzero_si256();
+      for (std::int64_t c = 0; c < padded; c += 16) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(query + c));
+        const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values.data() + c));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), own));
+      }
+      __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+      four = _mm_hadd_epi32(four, four);
+      const int sum = _mm_cvtsi128_si32(_mm_hadd_epi32(four, four));
+      scores.data[i * scores.stride + t] = scales[t] * (queries.factors[i] * static_cast<float>(sum));
+    }
+  }
+}
+
+void score_integers(const ScalarTables& tables, const IntegerQueries& queries, const std::uint8_t* planes,
+                    const float* scales, std::int64_t rows, const ScoreRows& scores) {
+  switch (tables.bits) {
+    case 1:
+      return integer_bits<1>(tables, queries, planes, scales, rows, scores);
+    case 2:
+      return integer_bits<2>(tables, queries, planes, scales, rows, scores);
+    case 3:
+      return integer_bits<3>(tables, queries, planes, scales, rows, scores);
+    default:
+      return integer_bits<4>(tables, queries, planes, scales, rows, scores);
+  }
+}
+
+}  // namespace
+
+const ScalarKernels scalar_kernels_avx2 = {unit_factors, half_norms, exact_norms, quantize,
+                                           look_up,      score,      score_codes, score_integers};
+
+}  // namespace rotorquant
+#endif
