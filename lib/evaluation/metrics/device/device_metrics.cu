@@ -6,138 +6,28 @@
 
 #include "evaluation/metrics/cell_sums.hpp"
 #include "evaluation/metrics/changed_row.hpp"
-#include "evaluation/metrics/device/changed_rows.cuh"
+#include "evaluation/metrics/device/cell_kernels.cuh"
 #include "evaluation/metrics/device/device_metrics.hpp"
-#include "evaluation/metrics/device/integer_tiles.cuh"
 #include "rotorquant/device/runtime.cuh"
 
 namespace rotorquant::evaluation {
 namespace {
 
+using device::ChangeRows;
 using device::DevicePanels;
 using device::DeviceRows;
+using device::OutputProducts;
+using device::panel_cols;
+using device::RowPlace;
 using device::RowResult;
+using device::rows_at_once;
 using device::RowTile;
+using device::threads;
+using device::warps;
 using rotorquant::device::Buffer;
 using rotorquant::device::check;
 using rotorquant::device::check_launch;
 using rotorquant::device::CurrentDevice;
-
-constexpr int warps = 4;  // a block
-constexpr int threads = 32 * warps;
-constexpr int rows_at_once = threads / device::lanes;
-constexpr auto panel_cols = static_cast<int>(integer_panel_width);
-
-// Where the pairs of a row lie.
-struct RowPlace {
-  std::int64_t pairs;
-  std::int32_t stride;
-  std::int32_t visible;
-};
-
-// e = queries times Δk -> errors, the pairs of the tiles; only for panels that a row of the tile sees.
-__global__ void __launch_bounds__(threads)
-    key_errors_kernel(const RowTile* tiles, DeviceRows queries, int dim, DevicePanels keys, float* errors) {
-  const RowTile tile = tiles[blockIdx.x];
-  const int panel = static_cast<int>(blockIdx.y) * warps + static_cast<int>(threadIdx.x) / 32;
-  if (panel * panel_cols >= tile.keys) return;
-  device::multiply_tile(
-      [&](int r) { return queries.values + (tile.first + min(r, tile.rows - 1)) * queries.stride; },
-      [&](int r, int chunk) {
-        return queries
-            .scales[(tile.first + min(r, tile.rows - 1)) * static_cast<std::int64_t>(queries.scale_stride) +
-                    chunk];
-      },
-      dim, keys, panel,
-      [&](int r, int c, float x) {
-        const int key = panel * panel_cols + c;
-        if (r < tile.rows && key < tile.stride)
-          errors[tile.pairs + static_cast<std::int64_t>(r) * tile.stride + key] = x;
-      });
-}
-
-// One of the products with values: the weights of the tiles' pairs times `values` -> out [rows, padded_cols].
-struct OutputProduct {
-  DeviceRows weights;
-  DevicePanels values;
-  float* out;
-};
-struct OutputProducts {
-  OutputProduct of[3];
-};
-
-__global__ void __launch_bounds__(threads) outputs_kernel(const RowTile* tiles, OutputProducts products) {
-  const RowTile tile = tiles[blockIdx.x];
-  const OutputProduct& product = products.of[blockIdx.z];
-  const int panel = static_cast<int>(blockIdx.y) * warps + static_cast<int>(threadIdx.x) / 32;
-  if (panel * panel_cols >= product.values.padded_cols) return;
-  device::multiply_tile(
-      [&](int r) {
-        return product.weights.values + tile.pairs +
-               static_cast<std::int64_t>(min(r, tile.rows - 1)) * tile.stride;
-      },
-      [&](int r, int chunk) {
-        return product.weights.scales[(tile.first + min(r, tile.rows - 1)) *
-                                          static_cast<std::int64_t>(product.weights.scale_stride) +
-                                      chunk];
-      },
-      tile.keys, product.values, panel,
-      [&](int r, int c, float x) {
-        if (r >= tile.rows) return;
-        product.out[static_cast<std::int64_t>(tile.first + r) * product.values.padded_cols +
-                    panel * panel_cols + c] = x;
-      });
-}
-
-struct ChangeRows {
-  std::int64_t rows;
-  const RowPlace* places;
-  const float* products;
-  const float* probabilities;
-  const TopKeys* top;
-  double softmax_scale;
-  float mean_product;
-  float* errors;
-  std::int16_t* changes;
-  float* change_scales;  // [rows, chunks]
-  std::int32_t chunks;
-  RowResult* results;
-};
-
-__global__ void __launch_bounds__(threads) change_rows_kernel(ChangeRows p) {
-  const std::int64_t index =
-      static_cast<std::int64_t>(blockIdx.x) * rows_at_once + threadIdx.x / device::lanes;
-  if (index >= p.rows) return;
-  const device::LaneGroup group;
-  const RowPlace place = p.places[index];
-  const device::DeviceRow row = {place.visible, p.products + place.pairs, p.probabilities + place.pairs,
-                                 p.top + index, p.softmax_scale,          p.mean_product};
-  RowResult result = {};
-  device::change_row(group, row, p.errors + place.pairs, result);
-  device::round_changes(group, place.visible, p.errors + place.pairs, place.stride, p.chunks,
-                        p.changes + place.pairs, p.change_scales + index * p.chunks);
-  if (group.lane == 0) p.results[index] = result;
-}
-
-// The sums of squares of the three outputs, each over its columns in their order.
-__global__ void __launch_bounds__(threads)
-    square_outputs_kernel(std::int64_t rows, int cols, int stride, const float* by_keys,
-                          const float* by_values, const float* by_both, RowResult* results) {
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
-  if (row >= rows) return;
-  double keys = 0.0, coded = 0.0, all = 0.0;
-  for (std::int64_t c = row * stride; c < row * stride + cols; ++c) {
-    const auto key_part = static_cast<double>(by_keys[c]);
-    const auto value_part = static_cast<double>(by_values[c]);
-    const double total = key_part + value_part + static_cast<double>(by_both[c]);
-    keys += key_part * key_part;
-    coded += value_part * value_part;
-    all += total * total;
-  }
-  results[row].output_keys = keys;
-  results[row].output_values = coded;
-  results[row].output_all = all;
-}
 
 template <typename T>
 void send(const T* from, std::int64_t count, T* to, cudaStream_t stream) {
@@ -365,8 +255,9 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
     return static_cast<unsigned>((count + size - 1) / size);
   };
 
-  key_errors_kernel<<<dim3(num_tiles, blocks_of(head.most_keys, warps * panel_cols)), threads, 0, w.stream>>>(
-      head.tiles.data(), head.query_rows, static_cast<int>(exact.tensors().keys.cols), key_panels, errors);
+  device::key_errors_kernel<<<dim3(num_tiles, blocks_of(head.most_keys, warps * panel_cols)), threads, 0,
+                              w.stream>>>(head.tiles.data(), head.query_rows,
+                                          static_cast<int>(exact.tensors().keys.cols), key_panels, errors);
   check_launch("errors of scores");
   const ChangeRows change = {rows,
                              head.places.data(),
@@ -380,7 +271,7 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
                              change_scales,
                              static_cast<std::int32_t>(head.chunks),
                              device_results};
-  change_rows_kernel<<<blocks_of(rows, rows_at_once), threads, 0, w.stream>>>(change);
+  device::change_rows_kernel<<<blocks_of(rows, rows_at_once), threads, 0, w.stream>>>(change);
   check_launch("changes of attention");
   const auto chunks = static_cast<std::int32_t>(head.chunks);
   const DeviceRows changed = {changes, 0, change_scales, chunks};
@@ -390,10 +281,10 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
                               {changed, value_panels, nullptr}}};
   for (std::size_t i = 0; i < std::size(products.of); ++i)
     products.of[i].out = grown(w.outputs[i], rows * value_panels.padded_cols);
-  outputs_kernel<<<dim3(num_tiles, blocks_of(value_panels.padded_cols, warps * panel_cols), 3), threads, 0,
-                   w.stream>>>(head.tiles.data(), products);
+  device::outputs_kernel<<<dim3(num_tiles, blocks_of(value_panels.padded_cols, warps * panel_cols), 3),
+                           threads, 0, w.stream>>>(head.tiles.data(), products);
   check_launch("errors of outputs");
-  square_outputs_kernel<<<blocks_of(rows, threads), threads, 0, w.stream>>>(
+  device::square_outputs_kernel<<<blocks_of(rows, threads), threads, 0, w.stream>>>(
       rows, static_cast<int>(exact.tensors().values.cols), value_panels.padded_cols, products.of[0].out,
       products.of[1].out, products.of[2].out, device_results);
   check_launch("squares of outputs");
