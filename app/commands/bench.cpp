@@ -141,10 +141,10 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
   command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:INDEX")
       ->capture_default_str();
   command
-      ->add_option(
-          "--ops", options->operations,
-          "encode, decode, score, score-int8; on a GPU encode, decode, score, attend, rotate (a dense "
-          "rotation alone, by cuBLAS; default: encode, decode, score and on a CPU score-int8)")
+      ->add_option("--ops", options->operations,
+                   "encode, decode, score, score-int8, attend; on a GPU encode, decode, score, attend, "
+                   "rotate (a dense "
+                   "rotation alone, by cuBLAS; default: encode, decode, score and on a CPU score-int8)")
       ->delimiter(',');
   command
       ->add_option(

@@ -5,198 +5,30 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstring>
 #include <memory>
 #include <utility>
 
 #include "evaluation/bench/buffer.hpp"
+#include "evaluation/bench/cpu_checks.hpp"
 #include "evaluation/bench/fitted_quantizer.hpp"
 #include "evaluation/bench/host_kernels.hpp"
 #include "evaluation/bench/tuned_dense.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
-#include "rotorquant/core/random.hpp"
+#include "rotorquant/core/softmax.hpp"
 #include "rotorquant/quantizers/registry.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-// Vectors drawn; longer inputs repeat them. No kernel's speed depends on the values.
-constexpr std::int64_t distinct_vectors = 4096;
 // Fitted quantizers see this many of them as keys, and half as many others as queries.
 constexpr std::int64_t fitted_keys = 1024;
-// Rows that a check compares, spread over the input.
-constexpr std::int64_t checked_rows = 64;
-constexpr std::uint64_t data_seed = 1;
-
 constexpr std::int64_t l2_bytes = 512 << 10;    // of input, for each thread
 constexpr std::int64_t dram_bytes = 128 << 20;  // of input, in all
 
-// A rival's matrix product may round otherwise for one row than for many, and a coordinate then fall to the
-// other side of a boundary: about one in a million does.
-constexpr std::int64_t rows_that_may_differ = 1;
-
-// Sums of dim products in float32, in any order, err by less than this share of the norms of their factors.
-constexpr double sum_tolerance = 1e-5;
-// Scores by 8-bit integers: both factors are rounded to a 254th of their range.
-constexpr double integer_tolerance = 2e-2;
-
-// What the operations of a group share.
-struct Data {
-  BenchShape shape;
-  Context context;
-  BenchBuffer input;         // [vectors, dim] of shape.type
-  BenchBuffer output;        // the same, decoded into
-  std::vector<float> drawn;  // [vectors or distinct_vectors, dim], before they were rounded to shape.type
-  std::vector<float> query;
-  std::vector<float> scores;  // [1, vectors]
-
-  std::int64_t input_bytes() const { return shape.vectors * shape.dim * element_bytes(shape.type); }
-  ConstHostTensor x() const { return {input.data(), shape.type, shape.vectors, shape.dim}; }
-  HostTensor y() const { return {output.data(), shape.type, shape.vectors, shape.dim}; }
-};
-
-std::shared_ptr<Data> make_data(const BenchShape& shape) {
-  auto data = std::make_shared<Data>();
-  data->shape = shape;
-  data->context = Context{shape.threads};
-  data->input = BenchBuffer(data->context, data->input_bytes());
-  data->output = BenchBuffer(data->context, data->input_bytes());
-  const std::int64_t drawn = std::min(distinct_vectors, shape.vectors);
-  RandomStream stream(data_seed, Purpose::synthetic);
-  std::vector<float> values(static_cast<std::size_t>(drawn * shape.dim));
-  for (float& value : values) value = static_cast<float>(stream.normal());
-  store_elements(shape.type, values.data(), drawn * shape.dim, data->input.data());
-  const std::int64_t row_bytes = shape.dim * element_bytes(shape.type);
-  parallel_for(data->context, shape.vectors, [&](std::int64_t r) {
-    if (r >= drawn) {
-      std::memcpy(data->input.data() + r * row_bytes, data->input.data() + r % drawn * row_bytes,
-                  static_cast<std::size_t>(row_bytes));
-    }
-  });
-  data->query.assign(values.begin(), values.begin() + shape.dim);
-  data->drawn = std::move(values);
-  data->scores.resize(static_cast<std::size_t>(shape.vectors));
-  return data;
-}
-
-// Codes of the whole input, written by the operation under test.
-struct Subject {
-  std::string text;
-  std::shared_ptr<const Quantizer> quantizer;
-  std::shared_ptr<Data> data;
-  CodeBuffer codes;
-  bool suits_data = true;  // not so where it was fitted to other vectors
-};
-
-[[noreturn]] void refuse(const Subject& subject, const char* operation, std::int64_t row,
-                         const std::string& what) {
-  throw Error(fmt::format("bench: {} by '{}' is wrong at vector {}: {}", operation, subject.text, row, what));
-}
-
-// body(row, x [dim] in float32) for the rows that a check looks at.
-template <typename Body>
-void for_checked_rows(const Data& data, const Body& body) {
-  const std::int64_t step = std::max<std::int64_t>(1, data.shape.vectors / checked_rows);
-  std::vector<float> x(static_cast<std::size_t>(data.shape.dim));
-  for (std::int64_t r = step - 1; r < data.shape.vectors; r += step) {
-    load_elements(data.shape.type, data.x().row(r), data.shape.dim, x.data());
-    body(r, x);
-  }
-}
-
-ConstCodes<Space::cpu> code_of(const Subject& subject, std::int64_t row) {
-  ConstCodes<Space::cpu> codes = std::as_const(subject.codes).view();
-  const CodeLayout& layout = subject.quantizer->layout();
-  for (std::size_t a = 0; a < layout.arrays.size(); ++a)
-    codes.arrays[a] += row * layout.arrays[a].bytes_per_vector();
-  codes.count = 1;
-  return codes;
-}
-
-std::vector<float> decoded(const Subject& subject, std::int64_t row) {
-  std::vector<float> x(static_cast<std::size_t>(subject.data->shape.dim));
-  subject.quantizer->decode({}, code_of(subject, row), {x.data(), 1, subject.data->shape.dim});
-  return x;
-}
-
-double norm_of(const std::vector<float>& x) {
-  double energy = 0.0;
-  for (const float value : x) energy += static_cast<double>(value) * static_cast<double>(value);
-  return std::sqrt(energy);
-}
-
-// Checked rows have the codes that the float32 path gives them alone.
-void check_encode(Subject& subject) {
-  subject.quantizer->encode_tensor(subject.data->context, subject.data->x(), subject.codes.view());
-  const CodeLayout& layout = subject.quantizer->layout();
-  CodeBuffer expected(layout, 1);
-  std::int64_t different = 0;
-  for_checked_rows(*subject.data, [&](std::int64_t r, const std::vector<float>& x) {
-    subject.quantizer->encode({}, {x.data(), 1, subject.data->shape.dim}, expected.view());
-    const ConstCodes<Space::cpu> got = code_of(subject, r);
-    const ConstCodes<Space::cpu> want = std::as_const(expected).view();
-    for (std::size_t a = 0; a < layout.arrays.size(); ++a) {
-      if (std::memcmp(got.arrays[a], want.arrays[a],
-                      static_cast<std::size_t>(layout.arrays[a].bytes_per_vector())) == 0)
-        continue;
-      if (++different > rows_that_may_differ)
-        refuse(subject, "encode", r, fmt::format("its {} differ", layout.arrays[a].name));
-    }
-  });
-}
-
-// The distance between neighbouring numbers of a type, relative to them.
-double spacing(rotorquant::ElementType type) {
-  switch (type) {
-    case rotorquant::ElementType::float16:
-      return 0x1p-10;
-    case rotorquant::ElementType::bfloat16:
-      return 0x1p-7;
-    case rotorquant::ElementType::float32:
-      return 0x1p-23;
-  }
-  return 0.0;
-}
-
-// Checked rows decode to the values that the float32 path gives them alone, and these are nearer to x than 0
-// is, unless the quantizer was fitted to vectors of another kind.
-void check_decode(Subject& subject) {
-  const Data& data = *subject.data;
-  subject.quantizer->decode_tensor(data.context, std::as_const(subject.codes).view(), data.y());
-  std::vector<float> got(static_cast<std::size_t>(data.shape.dim));
-  for_checked_rows(data, [&](std::int64_t r, const std::vector<float>& x) {
-    const std::vector<float> want = decoded(subject, r);
-    load_elements(data.shape.type, data.y().row(r), data.shape.dim, got.data());
-    const double tolerance = sum_tolerance * norm_of(x);
-    double error = 0.0;
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const auto value = static_cast<double>(want[i]);
-      if (std::abs(static_cast<double>(got[i]) - value) >
-          spacing(data.shape.type) * std::abs(value) + tolerance)
-        refuse(subject, "decode", r, fmt::format("{} at coordinate {}; valid: {}", got[i], i, want[i]));
-      error += std::pow(static_cast<double>(x[i]) - value, 2);
-    }
-    if (subject.suits_data && !(error < std::pow(norm_of(x), 2)))
-      refuse(subject, "decode", r, "farther from the input than zero");
-  });
-}
-
-void check_score(const Data& data, const std::vector<float>& x, std::int64_t row, const std::string& text,
-                 double tolerance) {
-  double expected = 0.0;
-  for (std::size_t i = 0; i < x.size(); ++i)
-    expected += static_cast<double>(x[i]) * static_cast<double>(data.query[i]);
-  const double got = data.scores[static_cast<std::size_t>(row)];
-  if (std::abs(got - expected) > tolerance * norm_of(x) * norm_of(data.query)) {
-    throw Error(
-        fmt::format("bench: score by '{}' is wrong at vector {}: {}; valid: {}", text, row, got, expected));
-  }
-}
-
-BenchOperation copy_of(const std::shared_ptr<Data>& data, std::int64_t bytes) {
+BenchOperation copy_of(const std::shared_ptr<HostData>& data, std::int64_t bytes) {
   struct Buffers {
     BenchBuffer from, to;
   };
@@ -215,7 +47,7 @@ BenchOperation copy_of(const std::shared_ptr<Data>& data, std::int64_t bytes) {
   return {copy_operation, "", bytes, bytes, check, host_timer(run)};
 }
 
-BenchOperation read_of(const std::shared_ptr<Data>& data) {
+BenchOperation read_of(const std::shared_ptr<HostData>& data) {
   const std::int64_t bytes = data->input_bytes();
   auto sum = std::make_shared<std::uint64_t>(0);
   const auto run = [data, bytes, sum] { *sum = read_memory(data->context, data->input.data(), bytes); };
@@ -232,19 +64,83 @@ BenchOperation read_of(const std::shared_ptr<Data>& data) {
   return {read_operation, "", bytes, 0, check, host_timer(run)};
 }
 
-BenchOperation score_elements(const std::string& name, const std::shared_ptr<Data>& data) {
-  const auto run = [data] { score_rows(data->context, data->query.data(), data->x(), data->scores.data()); };
+BenchOperation score_elements(const std::string& name, const std::shared_ptr<HostData>& data) {
+  const auto run = [data] {
+    score_rows(data->context, {data->query.data(), 1, data->shape.dim}, data->x(),
+               {data->scores.data(), 1, data->shape.vectors});
+  };
   const auto check = [data, run] {
     run();
-    for_checked_rows(*data, [&](std::int64_t r, const std::vector<float>& x) {
+    for_checked_host_rows(*data, [&](std::int64_t r, const std::vector<float>& x) {
       check_score(*data, x, r, element_baseline, sum_tolerance);
     });
   };
   return {name, element_baseline, data->input_bytes(), 4 * data->shape.vectors, check, host_timer(run)};
 }
 
-BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subject>& subject) {
-  const Data& data = *subject->data;
+// One token's queries over all vectors as its keys and values: score(weights), softmax, sum(weights).
+template <typename Score, typename Sum>
+void attend(HostData& data, const Score& score, const Sum& sum) {
+  const std::int64_t tokens = data.shape.vectors;
+  score(HostView<const float>{data.query.data(), attending_queries, data.shape.dim},
+        HostView<float>{data.weights.data(), attending_queries, tokens});
+  parallel_for(data.context, attending_queries, [&](std::int64_t i) {
+    softmax(data.weights.data() + i * tokens, tokens, static_cast<float>(attend_scale(data.shape.dim)));
+  });
+  sum(HostView<const float>{data.weights.data(), attending_queries, tokens},
+      HostView<float>{data.outputs.data(), attending_queries, data.shape.dim});
+}
+
+std::int64_t output_bytes(const HostData& data) {
+  return 4 * attending_queries * data.shape.dim;
+}
+
+BenchOperation attend_elements(const std::shared_ptr<HostData>& data) {
+  const auto run = [data] {
+    attend(
+        *data,
+        [&](HostView<const float> queries, HostView<float> scores) {
+          score_rows(data->context, queries, data->x(), scores);
+        },
+        [&](HostView<const float> weights, HostView<float> sums) {
+          sum_rows(data->context, weights, data->values(), sums);
+        });
+  };
+  const auto check = [data, run] {
+    std::memcpy(data->output.data(), data->input.data(), static_cast<std::size_t>(data->input_bytes()));
+    run();
+    std::vector<float> rows(data->drawn.size());
+    load_elements(data->shape.type, data->input.data(), std::ssize(rows), rows.data());
+    check_attend(*data, rows, element_baseline);
+  };
+  return {attend_operation, element_baseline, 2 * data->input_bytes(), output_bytes(*data), check,
+          host_timer(run)};
+}
+
+BenchOperation attend_of(const std::shared_ptr<HostSubject>& subject) {
+  const auto run = [subject] {
+    const Context& context = subject->data->context;
+    attend(
+        *subject->data,
+        [&](HostView<const float> queries, HostView<float> scores) {
+          subject->quantizer->score(context, queries, std::as_const(subject->codes).view(), scores);
+        },
+        [&](HostView<const float> weights, HostView<float> sums) {
+          subject->quantizer->weighted_sum(context, weights, std::as_const(subject->values).view(), sums);
+        });
+  };
+  const auto check = [subject, run] {
+    subject->quantizer->encode_tensor(subject->data->context, subject->data->x(), subject->codes.view());
+    subject->values = subject->codes;
+    run();
+    check_attend(*subject->data, decoded_drawn(*subject), subject->text);
+  };
+  return {attend_operation, subject->text, 2 * subject->codes.bytes(), output_bytes(*subject->data), check,
+          host_timer(run)};
+}
+
+BenchOperation operation_of(const std::string& name, const std::shared_ptr<HostSubject>& subject) {
+  const HostData& data = *subject->data;
   const std::int64_t code_bytes = subject->codes.bytes();
   const auto encode = [subject] {
     subject->quantizer->encode_tensor(subject->data->context, subject->data->x(), subject->codes.view());
@@ -257,6 +153,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
             [subject] { check_encode(*subject); },
             host_timer(encode)};
   }
+  if (name == attend_operation) return attend_of(subject);
   // The others read codes, whoever wrote them.
   if (name == "decode") {
     const auto run = [subject] {
@@ -271,7 +168,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
   }
   const bool integers = name == "score-int8";
   const auto run = [subject, integers] {
-    Data& shared = *subject->data;
+    HostData& shared = *subject->data;
     const HostView<const float> query{shared.query.data(), 1, shared.shape.dim};
     const HostView<float> scores{shared.scores.data(), 1, shared.shape.vectors};
     const ConstCodes<Space::cpu> codes = std::as_const(subject->codes).view();
@@ -285,7 +182,7 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
   const auto check = [subject, encode, run, tolerance] {
     encode();
     run();
-    for_checked_rows(*subject->data, [&](std::int64_t r, const std::vector<float>&) {
+    for_checked_host_rows(*subject->data, [&](std::int64_t r, const std::vector<float>&) {
       check_score(*subject->data, decoded(*subject, r), r, subject->text, tolerance);
     });
   };
@@ -295,20 +192,20 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<Subje
 // Quantizers by their texts; fits what has to be fitted once.
 class Builder {
  public:
-  Builder(const CpuBenchRequest& request, const Data& data) : request_(request), data_(data) {}
+  Builder(const CpuBenchRequest& request, const HostData& data) : request_(request), data_(data) {}
 
   std::shared_ptr<const Quantizer> build(const std::string& text);
 
  private:
   const CpuBenchRequest& request_;
-  const Data& data_;
+  const HostData& data_;
   std::shared_ptr<const TransformSet> transforms_;
 };
 
 std::shared_ptr<const Quantizer> Builder::build(const std::string& text) {
   const BenchShape& shape = request_.shape;
   if (text == dense_baseline) {
-    return std::make_shared<ScalarCodec>(std::make_shared<TunedDenseRotation>(shape.dim, data_seed),
+    return std::make_shared<ScalarCodec>(std::make_shared<TunedDenseRotation>(shape.dim, host_data_seed),
                                          lloyd_max_codebook(CodebookLaw::gaussian, shape.bits, shape.dim));
   }
   if (is_fitted(text)) {
@@ -321,13 +218,13 @@ std::shared_ptr<const Quantizer> Builder::build(const std::string& text) {
     }
     return fitted_quantizer(text, shape, transforms_, keys);
   }
-  return make_quantizer(QuantizerSpec::parse(text), {shape.bits, data_seed, shape.dim});
+  return make_quantizer(QuantizerSpec::parse(text), {shape.bits, host_data_seed, shape.dim});
 }
 
 }  // namespace
 
 const std::vector<std::string>& cpu_operation_names() {
-  static const std::vector<std::string> names{"encode", "decode", "score", "score-int8"};
+  static const std::vector<std::string> names{"encode", "decode", "score", "score-int8", attend_operation};
   return names;
 }
 
@@ -340,9 +237,9 @@ BenchGroup cpu_group(const CpuBenchRequest& request, std::vector<SkippedOperatio
     }
   }
   const BenchShape& shape = request.shape;
-  const std::shared_ptr<Data> data = make_data(shape);
+  const std::shared_ptr<HostData> data = make_host_data(shape);
   BenchGroup group{shape, {copy_of(data, data->input_bytes()), read_of(data)}};
-  std::vector<std::shared_ptr<Subject>> subjects;
+  std::vector<std::shared_ptr<HostSubject>> subjects;
   Builder builder(request, *data);
   for (const std::string& text : request.quantizers) {
     if (text == element_baseline) continue;
@@ -353,14 +250,16 @@ BenchGroup cpu_group(const CpuBenchRequest& request, std::vector<SkippedOperatio
     }
     std::shared_ptr<const Quantizer> quantizer = builder.build(text);
     CodeBuffer codes(quantizer->layout(), shape.vectors);
-    subjects.push_back(std::make_shared<Subject>(
-        Subject{text, std::move(quantizer), data, std::move(codes),
-                request.transforms.empty() || text == dense_baseline || !is_fitted(text)}));
+    CodeBuffer values(quantizer->layout());
+    subjects.push_back(std::make_shared<HostSubject>(
+        HostSubject{text, std::move(quantizer), data, std::move(codes), std::move(values),
+                    request.transforms.empty() || text == dense_baseline || !is_fitted(text)}));
   }
   for (const std::string& name : request.operations) {
     for (const auto& subject : subjects) group.operations.push_back(operation_of(name, subject));
     const bool wanted = std::find(request.quantizers.begin(), request.quantizers.end(), element_baseline) !=
                         request.quantizers.end();
+    if (name == attend_operation && wanted) group.operations.push_back(attend_elements(data));
     if (name.starts_with("score") && wanted) group.operations.push_back(score_elements(name, data));
   }
   return group;

@@ -7,7 +7,6 @@
 
 namespace rotorquant::evaluation {
 
-inline constexpr char attend_operation[] = "attend";
 inline constexpr char score_group_operation[] = "score-group";  // of the query heads that share a head
 inline constexpr char rotate_operation[] = "rotate";  // a dense rotation alone, by dense_baseline: cuBLAS
 inline constexpr char half_baseline[] =

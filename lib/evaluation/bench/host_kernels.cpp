@@ -8,6 +8,7 @@
 #include "rotorquant/core/isa.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/scalar_kernels.hpp"
+#include "rotorquant/quantizers/weighted_blocks.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -50,7 +51,8 @@ std::uint64_t read_memory(const Context& context, const std::uint8_t* from, std:
   return total;
 }
 
-void score_rows(const Context& context, const float* query, const ConstHostTensor& x, float* scores) {
+void score_rows(const Context& context, HostView<const float> queries, const ConstHostTensor& x,
+                HostView<float> scores) {
   constexpr std::int64_t rows_per_chunk = 1024;
   const ScalarKernels& kernels = scalar_kernels(active_isa());
   parallel_chunks(context, x.rows, rows_per_chunk, [&](std::int64_t begin, std::int64_t end) {
@@ -60,9 +62,19 @@ void score_rows(const Context& context, const float* query, const ConstHostTenso
     for (std::int64_t t = begin; t < end; t += rows_together) {
       const std::int64_t rows = std::min(rows_together, end - t);
       load_elements(x.type, x.row(t), rows * x.cols, values);
-      kernels.score({query, 1, x.cols, x.cols}, values, ones, rows, {scores + t, x.rows});
+      kernels.score({queries.data, queries.rows, x.cols, x.cols}, values, ones, rows,
+                    {scores.data + t, scores.cols});
     }
   });
+}
+
+void sum_rows(const Context& context, HostView<const float> weights, const ConstHostTensor& x,
+              HostView<float> sums) {
+  sum_weighted(context, weights, sums,
+               [&](std::int64_t begin, std::int64_t count, float* values, float* scales) {
+                 load_elements(x.type, x.row(begin), count * x.cols, values);
+                 std::fill_n(scales, count, 1.0F);
+               });
 }
 
 }  // namespace rotorquant::evaluation

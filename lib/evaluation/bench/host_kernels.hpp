@@ -4,6 +4,7 @@
 
 #include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/parallel.hpp"
+#include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
 
@@ -13,7 +14,12 @@ void copy_memory(const Context& context, const std::uint8_t* from, std::uint8_t*
 // Sum of the whole 64-bit words, modulo 2^64: reads every byte and writes nothing.
 std::uint64_t read_memory(const Context& context, const std::uint8_t* from, std::int64_t bytes);
 
-// scores[t] = <query, x(t)>, query [x.cols] in float32, sums in float32.
-void score_rows(const Context& context, const float* query, const ConstHostTensor& x, float* scores);
+// scores(i, t) = <queries(i), x(t)>, queries [m, x.cols], scores [m, x.rows], sums in float32.
+void score_rows(const Context& context, HostView<const float> queries, const ConstHostTensor& x,
+                HostView<float> scores);
+
+// sums(i) = Σ_t weights(i, t) x(t), weights [m, x.rows], sums [m, x.cols].
+void sum_rows(const Context& context, HostView<const float> weights, const ConstHostTensor& x,
+              HostView<float> sums);
 
 }  // namespace rotorquant::evaluation

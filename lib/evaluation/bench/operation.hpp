@@ -46,6 +46,7 @@ struct BenchGroup {
 // Operation names that other rows are compared with.
 inline constexpr char copy_operation[] = "copy";  // bytes_read = bytes_written
 inline constexpr char read_operation[] = "read";  // the roofline of operations that hardly write
+inline constexpr char attend_operation[] = "attend";
 
 // A timer of a callable on this thread, by the monotonic clock.
 std::function<double(int)> host_timer(std::function<void()> run);

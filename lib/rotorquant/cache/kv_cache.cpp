@@ -1,13 +1,12 @@
 #include "rotorquant/cache/kv_cache.hpp"
 
-#include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/softmax.hpp"
 
 namespace rotorquant {
 namespace {
@@ -17,17 +16,6 @@ void check_shape(const char* what, std::int64_t cols, std::int64_t dim) {
     throw Error(std::string("KV cache: ") + what + " of dim " + std::to_string(cols) +
                 "; valid: " + std::to_string(dim));
   }
-}
-
-// In place, in float32, with the usual subtraction of the maximum.
-void softmax(float* row, std::int64_t count, float scale) {
-  const float largest = *std::max_element(row, row + count);
-  float sum = 0.0F;
-  for (std::int64_t t = 0; t < count; ++t) {
-    row[t] = std::exp(scale * (row[t] - largest));
-    sum += row[t];
-  }
-  for (std::int64_t t = 0; t < count; ++t) row[t] /= sum;
 }
 
 std::int64_t bits_of(const KeySequence& sequence) {

@@ -6,6 +6,7 @@
 #include "rotorquant/core/dense_product.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/transpose.hpp"
+#include "rotorquant/quantizers/weighted_blocks.hpp"
 
 namespace rotorquant {
 
@@ -51,21 +52,12 @@ void Quantizer::score(const Context& context, HostView<const float> queries, Con
   });
 }
 
-void Quantizer::weighted_sum(const Context&, HostView<const float> weights, ConstCodes<Space::cpu> codes,
-                             HostView<float> sums) const {
-  std::fill_n(sums.data, sums.size(), 0.0F);
-  std::vector<float> decoded(static_cast<std::size_t>(vectors_per_block * dim()));
-  for (std::int64_t begin = 0; begin < codes.count; begin += vectors_per_block) {
-    const std::int64_t count = std::min(vectors_per_block, codes.count - begin);
-    decode({}, slice(codes, begin, count), {decoded.data(), count, dim()});
-    for (std::int64_t i = 0; i < weights.rows; ++i) {
-      for (std::int64_t t = 0; t < count; ++t) {
-        const float weight = weights.row(i)[begin + t];
-        const float* x = decoded.data() + t * dim();
-        for (std::int64_t c = 0; c < dim(); ++c) sums.row(i)[c] += weight * x[c];
-      }
-    }
-  }
+void Quantizer::weighted_sum(const Context& context, HostView<const float> weights,
+                             ConstCodes<Space::cpu> codes, HostView<float> sums) const {
+  sum_weighted(context, weights, sums, [&](std::int64_t begin, std::int64_t count, float* x, float* scales) {
+    decode({}, slice(codes, begin, count), {x, count, dim()});
+    std::fill_n(scales, count, 1.0F);
+  });
 }
 
 }  // namespace rotorquant

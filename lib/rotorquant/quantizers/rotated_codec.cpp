@@ -10,6 +10,7 @@
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/weighted_blocks.hpp"
 
 namespace rotorquant {
 namespace {
@@ -120,23 +121,15 @@ void RotatedCodec::score_block(const ScoreQueries& queries, ConstCodes<Space::cp
 
 void RotatedCodec::weighted_sum(const Context& context, HostView<const float> weights,
                                 ConstCodes<Space::cpu> codes, HostView<float> sums) const {
+  // Rotated back once, as a sum.
   const std::int64_t rotated_dim = rotation_->output_dim();
-  parallel_for(context, weights.rows, [&](std::int64_t i) {
-    std::vector<float> rotated_sum(static_cast<std::size_t>(rotated_dim), 0.0F);
-    std::vector<float> values(static_cast<std::size_t>(vectors_per_block * rotated_dim));
-    std::vector<float> scales(static_cast<std::size_t>(vectors_per_block));
-    for (std::int64_t begin = 0; begin < codes.count; begin += vectors_per_block) {
-      const std::int64_t count = std::min(vectors_per_block, codes.count - begin);
-      load_block(slice(codes, begin, count), {values.data(), count, rotated_dim}, scales.data());
-      for (std::int64_t t = 0; t < count; ++t) {
-        const float weight = weights.row(i)[begin + t] * scales[static_cast<std::size_t>(t)];
-        const float* value = values.data() + t * rotated_dim;
-        for (std::int64_t c = 0; c < rotated_dim; ++c)
-          rotated_sum[static_cast<std::size_t>(c)] += weight * value[c];
-      }
-    }
-    rotation_->apply_transpose({rotated_sum.data(), 1, rotated_dim}, sums.row_range(i, 1));
-  });
+  std::vector<float> rotated_sums(static_cast<std::size_t>(weights.rows * rotated_dim));
+  const HostView<float> rotated{rotated_sums.data(), weights.rows, rotated_dim};
+  sum_weighted(context, weights, rotated,
+               [&](std::int64_t begin, std::int64_t count, float* values, float* scales) {
+                 load_block(slice(codes, begin, count), {values, count, rotated_dim}, scales);
+               });
+  rotation_->apply_transpose({rotated_sums.data(), weights.rows, rotated_dim}, sums);
 }
 
 }  // namespace rotorquant

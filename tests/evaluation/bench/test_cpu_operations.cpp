@@ -30,7 +30,7 @@ TEST(CpuOperations, EveryCheckPassesOnEveryType) {
                             dim, type),
                     skipped);
       EXPECT_TRUE(skipped.empty());
-      ASSERT_EQ(group.operations.size(), 2U + 4U * 5U + 2U);
+      ASSERT_EQ(group.operations.size(), 2U + 5U * 5U + 3U);
       for (const BenchOperation& operation : group.operations) {
         EXPECT_NO_THROW(operation.check()) << operation.name << " " << operation.quantizer << " " << dim;
         EXPECT_GT(operation.time(2), 0.0);
@@ -52,6 +52,7 @@ TEST(CpuOperations, BytesAreThoseOfNumbersAndCodes) {
   EXPECT_EQ(named("decode").bytes_read, 200 * (48 + 2));
   EXPECT_EQ(named("decode").bytes_written, 200 * 256);
   EXPECT_EQ(named("score").bytes_written, 200 * 4);
+  EXPECT_EQ(named("attend").bytes_read, 2 * 200 * (48 + 2));
   EXPECT_EQ(named("copy").bytes_read, named("copy").bytes_written);
 }
 
