@@ -100,8 +100,9 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
   for (const evaluation::BenchShape& shape : shapes_of(options)) {
     run.threads = std::max(run.threads, shape.threads);
     evaluation::BenchGroup group =
-        on_gpu ? evaluation::gpu_group({operations, options.quantizers, shape, options.transforms, gpu}, skipped)
-               : evaluation::cpu_group({operations, options.quantizers, shape, options.transforms}, skipped);
+        on_gpu
+            ? evaluation::gpu_group({operations, options.quantizers, shape, options.transforms, gpu}, skipped)
+            : evaluation::cpu_group({operations, options.quantizers, shape, options.transforms}, skipped);
     for (const std::string& command : options.rivals) {
       if (auto operation = evaluation::script_operation(command, shape, skipped))
         group.operations.push_back(std::move(*operation));
@@ -136,15 +137,16 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
 
 void add_bench_command(CLI::App& app, const Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
-      "bench", "Time encode, decode and score beside copies, reads and rival rotations on this machine");
+      "bench", "Time encode, decode, score and attention beside copies, reads and rivals on this machine");
   auto options = std::make_shared<BenchOptions>();
   command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:INDEX")
       ->capture_default_str();
   command
-      ->add_option("--ops", options->operations,
-                   "encode, decode, score, score-int8, attend; on a GPU encode, decode, score, attend, "
-                   "rotate (a dense "
-                   "rotation alone, by cuBLAS; default: encode, decode, score and on a CPU score-int8)")
+      ->add_option(
+          "--ops", options->operations,
+          "encode, decode, score, score-int8, attend; on a GPU encode, decode, score, score-group (of four "
+          "queries), attend, rotate (a dense rotation alone, by cuBLAS); default: encode, decode, score and "
+          "on a CPU score-int8")
       ->delimiter(',');
   command
       ->add_option(

@@ -87,20 +87,27 @@ hdf5::Datatype memory_type(const hdf5::Dataset& dataset, ElementType type) {
   throw Error("unknown element type");
 }
 
-// Memory of a selected box, in the box's own shape: HDF5 maps chunks of equal shapes as a whole, others element by element.
-hdf5::Dataspace box_of(const hdf5::Dataspace& selection) {
+// Memory of a selected box of `count` elements, in the box's own shape: HDF5 maps chunks of equal shapes as a
+// whole, and others element by element.
+hdf5::Dataspace box_of(const hdf5::Dataspace& selection, std::size_t count) {
   std::vector<hsize_t> first(static_cast<std::size_t>(H5Sget_simple_extent_ndims(selection.get())));
   std::vector<hsize_t> last(first.size());
-  H5Sget_select_bounds(selection.get(), first.data(), last.data());
+  const hssize_t selected = H5Sget_select_npoints(selection.get());
+  if (selected < 0 || static_cast<std::size_t>(selected) != count ||
+      H5Sget_select_bounds(selection.get(), first.data(), last.data()) < 0) {
+    throw Error(fmt::format("selection of {} elements for {} in memory", selected, count));
+  }
   for (std::size_t i = 0; i < first.size(); ++i) last[i] += 1 - first[i];
   return hdf5::Dataspace(H5Screate_simple(static_cast<int>(last.size()), last.data(), nullptr));
 }
 
+template <typename Element>
 void read_raw(const hdf5::Dataset& dataset, ElementType type, const hdf5::Dataspace& selection,
-              void* buffer) {
-  const hdf5::Dataspace memory_space = box_of(selection);
+              std::span<Element> values) {
+  const hdf5::Dataspace memory_space = box_of(selection, values.size());
   const hdf5::Datatype in_memory = memory_type(dataset, type);
-  if (H5Dread(dataset.get(), in_memory.get(), memory_space.get(), selection.get(), H5P_DEFAULT, buffer) < 0) {
+  if (H5Dread(dataset.get(), in_memory.get(), memory_space.get(), selection.get(), H5P_DEFAULT,
+              values.data()) < 0) {
     throw Error("cannot be read: damaged file" + hdf5::last_error());
   }
 }
@@ -152,14 +159,14 @@ void read_elements(const hdf5::Dataset& dataset, ElementType type, const hdf5::D
                    std::span<float> values) {
   const hdf5::Session session;
   if (type == ElementType::float32) {
-    read_raw(dataset, type, selection, values.data());
+    read_raw(dataset, type, selection, values);
   } else if (type == ElementType::float64) {
     std::vector<double> wide(values.size());
-    read_raw(dataset, type, selection, wide.data());
+    read_raw(dataset, type, selection, std::span(wide));
     std::transform(wide.begin(), wide.end(), values.begin(), [](double x) { return static_cast<float>(x); });
   } else {
     std::vector<std::uint16_t> bits(values.size());
-    read_raw(dataset, type, selection, bits.data());
+    read_raw(dataset, type, selection, std::span(bits));
     std::transform(bits.begin(), bits.end(), values.begin(),
                    type == ElementType::float16 ? half_to_float : bfloat16_to_float);
   }
@@ -191,7 +198,7 @@ void write_elements(const hdf5::Dataset& dataset, ElementType type, const hdf5::
                    type == ElementType::float16 ? float_to_half : float_to_bfloat16);
     buffer = bits.data();
   }
-  const hdf5::Dataspace memory_space = box_of(selection);
+  const hdf5::Dataspace memory_space = box_of(selection, values.size());
   const hdf5::Datatype type_in_memory = stored_type(type);
   if (H5Dwrite(dataset.get(), type_in_memory.get(), memory_space.get(), selection.get(), H5P_DEFAULT,
                buffer) < 0) {

@@ -84,3 +84,5 @@ ROTORQUANT_HOST_DEVICE inline Doubles share_exponential(const Doubles& exponent)
 }
 
 }  // namespace rotorquant::evaluation
+
+#undef ROTORQUANT_HOST_DEVICE

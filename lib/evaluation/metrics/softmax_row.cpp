@@ -8,6 +8,7 @@
 #include "evaluation/metrics/panel_product.hpp"
 
 namespace rotorquant::evaluation {
+
 double exponentials(const double* products, std::int64_t visible, std::int64_t count, double scale,
                     double shift, double* out) {
   for (std::int64_t j = 0; j < visible; j += lane_count) {

@@ -45,8 +45,9 @@ ROTORQUANT_AVX512_INLINE void levels_of_block(const MixedPlanes& planes, const C
   for (int j = 0; j < width; ++j) {
     const std::int64_t count = planes.count_at_least(j + 1);
     bits[j] = words.bits_from(plane_begin + first);
-    if (count - first < 32)
-      bits[j] = _mm512_and_si512(bits[j], _mm512_set1_epi32((1 << (count - first)) - 1));
+    const std::int64_t own = std::max<std::int64_t>(0, count - first);
+    if (own < 32)
+      bits[j] = _mm512_and_si512(bits[j], _mm512_set1_epi32(static_cast<std::int32_t>((1U << own) - 1U)));
     plane_begin += count;
   }
   const std::int64_t left = planes.dim() - first;

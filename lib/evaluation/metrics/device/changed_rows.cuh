@@ -200,6 +200,7 @@ __device__ inline void change_widely(const LaneGroup& group, const DeviceRow& ro
   }
   result.sum = 0.0;
   for (int from = 0; from < wide_lanes; ++from) result.sum += group.get(sum, from);
+  __syncwarp(group.members);  // all have read the errors
   for (std::int32_t j = group.lane; j < padded; j += lanes) {
     errors[j] = j < row.visible
                     ? static_cast<float>(power(j) / result.sum - static_cast<double>(row.probabilities[j]))

@@ -1,4 +1,6 @@
+// The host's side of metrics on a GPU: heads in its memory, and the work of a cell on one of a few streams.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <condition_variable>
 #include <iterator>
@@ -50,6 +52,12 @@ T* grown(Buffer<T>& buffer, std::int64_t count) {
   return buffer.data();
 }
 
+std::int64_t free_memory() {
+  std::size_t available = 0, total = 0;
+  check(cudaMemGetInfo(&available, &total), "look-up of the GPU's memory");
+  return static_cast<std::int64_t>(available);
+}
+
 struct PanelBuffers {
   Buffer<std::int16_t> values;
   Buffer<float> scales;
@@ -96,6 +104,8 @@ class DeviceMetrics::Head {
       send(exact.rounded.data(), count, rounded.data() + begin, nullptr);
       send(exact.scales.data(), block.rows * chunks, scales.data() + block.begin * chunks, nullptr);
       send(exact.top.data(), block.rows, top.data() + block.begin, nullptr);
+      // The next block of this thread may take the same memory.
+      if (!reference.keeps_rows()) check(cudaStreamSynchronize(nullptr), "copy of a head to the GPU");
     });
     values_panels = values.assign(reference.values(), nullptr);
     const IntegerRows all = reference.queries(blocks.front());
@@ -138,6 +148,9 @@ struct Workspace {
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
+  // Of what grows with the pairs of a head.
+  std::int64_t bytes() const { return static_cast<std::int64_t>(errors.size()) * cell_bytes; }
+
   cudaStream_t stream = nullptr;
   PanelBuffers keys;
   PanelBuffers values;
@@ -153,6 +166,22 @@ struct Workspace {
 // A few workspaces that threads take in turns.
 class DeviceMetrics::Workspaces {
  public:
+  Workspaces() { free_.reserve(most_cells); }
+
+  // Of all that were made, in bytes; they never shrink.
+  std::int64_t bytes() const { return bytes_; }
+  // Makes room for the pairs of a head; false where others have taken the GPU's memory meanwhile.
+  bool grow(Workspace& workspace, std::int64_t pairs) {
+    const std::int64_t more = pairs * cell_bytes - workspace.bytes();
+    if (more <= 0) return true;
+    if (more > free_memory()) return false;
+    bytes_ -= workspace.bytes();
+    grown(workspace.errors, pairs);
+    grown(workspace.changes, pairs);
+    bytes_ += workspace.bytes();
+    return true;
+  }
+
   // One of them, until the end of its life.
   class Lease {
    public:
@@ -190,6 +219,7 @@ class DeviceMetrics::Workspaces {
   std::condition_variable returned_;
   std::vector<std::unique_ptr<Workspace>> free_;
   int made_ = 0;
+  std::atomic<std::int64_t> bytes_ = 0;
 };
 
 void DeviceMetrics::HeadDeleter::operator()(Head* head) const {
@@ -224,10 +254,9 @@ DeviceMetrics::HeadPointer DeviceMetrics::upload(const RoundedReference& referen
     pairs += block.rows * block.stride;
   }
   const CurrentDevice current(gpu_);
-  std::size_t available = 0, total = 0;
-  check(cudaMemGetInfo(&available, &total), "look-up of the GPU's memory");
-  if (pairs * (head_bytes + most_cells * cell_bytes) > static_cast<std::int64_t>(available / 2))
-    return nullptr;
+  // Workspaces that were made for other heads serve this one too.
+  const std::int64_t available = free_memory() + workspaces_->bytes();
+  if (pairs * (head_bytes + most_cells * cell_bytes) > available / 2) return nullptr;
   return HeadPointer(new Head(reference, tiles, places, pairs, context, gpu_));
 }
 
@@ -242,12 +271,13 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
   const Workspaces::Lease lease(*workspaces_);
   Workspace& w = *lease;
   const std::int64_t rows = head.rows();
+  if (!workspaces_->grow(w, head.pairs)) return std::nullopt;
   std::vector<RowResult> results(size_of(rows));
 
   const DevicePanels key_panels = w.keys.assign(panels.keys, w.stream);
   const DevicePanels value_panels = w.values.assign(panels.values, w.stream);
-  float* const errors = grown(w.errors, head.pairs);
-  std::int16_t* const changes = grown(w.changes, head.pairs);
+  float* const errors = w.errors.data();
+  std::int16_t* const changes = w.changes.data();
   float* const change_scales = grown(w.change_scales, rows * head.chunks);
   RowResult* const device_results = grown(w.results, rows);
   const auto num_tiles = static_cast<unsigned>(head.tiles.size());

@@ -29,7 +29,8 @@ class DeviceMetrics {
   // cells in work), or where it has no rows.
   HeadPointer upload(const RoundedReference& reference, const Context& context = {}) const;
 
-  // As evaluate_cell. Nothing for what the CPU alone computes: tensors with a window or whose errors are not finite. Errors: a failed
+  // As evaluate_cell. Nothing for what the CPU alone computes: tensors with a window or whose errors are not finite, and where others
+  // have taken the GPU's memory meanwhile. Errors: a failed
   // kernel, which yields no numbers.
   std::optional<std::vector<double>> evaluate(const Head& head, const SeenTensor& keys,
                                               const SeenTensor& values) const;
