@@ -10,6 +10,7 @@
 // coordinate descent over the indices, which M's off-diagonal part couples. With a trellis the best pairs of
 // centroid and scale code found for scalar levels of the same widths are searched by the diagonal, and the best
 // of those by the full form (calibrated_trellis.hpp). None of this costs a stored bit.
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -80,17 +81,25 @@ class CalibratedCodec final : public Quantizer {
 
  private:
   struct Workspace;
+  // A centroid and a scale code, and what their best symbols cost.
+  struct Candidate {
+    float cost = std::numeric_limits<float>::infinity();
+    std::size_t centroid = 0;
+    int scale_code = 0;
+  };
   float scale_of(int code) const { return scales_[static_cast<std::size_t>(code)]; }
   // The scale code nearest, in steps of the logarithm, to a residual of that squared norm.
   std::int32_t nearest_scale_code(double energy) const;
   std::int32_t scale_code_of(const float* shifted, std::int64_t centroid) const;
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, std::uint8_t* codes) const;
-  void encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
+  void search_pairs(const float* columns, const float* shifted, std::int64_t count,
+                    Workspace& workspace) const;
+  void encode_vector(const float* transformed, const std::vector<Candidate>& candidates, std::uint8_t* code,
                      Workspace& workspace) const;
-  float search_scales(const float* y, int first_code, int last_code, float best, Workspace& workspace) const;
   void descend(float scale, Workspace& workspace) const;
   void set_residual(const float* transformed, std::size_t centroid, Workspace& workspace) const;
-  float search_trellis(const float* transformed, std::size_t& centroid, Workspace& workspace) const;
+  Candidate search_trellis(const float* transformed, const std::vector<Candidate>& candidates,
+                           Workspace& workspace) const;
   // codes of up to cascade_lanes vectors -> x; `first_row` is the row of x(0) in the whole, for messages.
   void decode_block(const std::uint8_t* codes, std::int64_t first_row, bool stream,
                     const HostTensor& x) const;

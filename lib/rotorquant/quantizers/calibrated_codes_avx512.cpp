@@ -162,6 +162,17 @@ ROTORQUANT_AVX512 void rows_to_columns_avx512(const CascadeProgram& program, con
   }
 }
 
+ROTORQUANT_AVX512 void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids,
+                                               std::int64_t dim, const float* columns, float* out) {
+  const __m512i own[halves] = {_mm512_loadu_si512(centroids), _mm512_loadu_si512(centroids + lanes)};
+  for (std::int64_t k = 0; k < dim; ++k) {
+    for (int h = 0; h < halves; ++h) {
+      const __m512 column = _mm512_load_ps(columns + k * cascade_lanes + h * lanes);
+      _mm512_store_ps(out + k * cascade_lanes + h * lanes, _mm512_sub_ps(column, offset(offsets, own[h], k)));
+    }
+  }
+}
+
 ROTORQUANT_AVX512 void write_codes_avx512(const CalibratedLayout& layout,
                                           std::span<const NormalLevels> levels, const OffsetTables& centroids,
                                           const float* columns, const float* scales,

@@ -107,6 +107,18 @@ void rows_to_columns(Isa isa, const CascadeProgram& program, const float* rows, 
   }
 }
 
+void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
+                      const float* columns, float* out) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return subtract_offsets_avx512(offsets, centroids, dim, columns, out);
+#endif
+  (void)isa;
+  for (std::int64_t k = 0; k < dim; ++k) {
+    for (std::int64_t v = 0; v < cascade_lanes; ++v)
+      out[k * cascade_lanes + v] = columns[k * cascade_lanes + v] - offsets.of(k)[centroids[v]];
+  }
+}
+
 void columns_to_rows(const float* columns, HostView<float> rows) {
   for (std::int64_t v = 0; v < rows.rows; ++v) {
     for (std::int64_t i = 0; i < rows.cols; ++i) rows.row(v)[i] = columns[i * cascade_lanes + v];

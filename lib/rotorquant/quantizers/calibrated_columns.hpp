@@ -68,6 +68,10 @@ class OffsetTables {
   std::vector<float> values_;  // [dim, stride]
 };
 
+// out(k, v) = columns(k, v) less that of position k and centroids[v]; both [dim, cascade_lanes].
+void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
+                      const float* columns, float* out);
+
 // x(v, i) = scales[v] columns(i, v) + offset of coordinate i and centroids[v], rounded once, then to the type of x. x
 // [count, dim]; past the caches if `stream` and its rows are whole cache lines.
 void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
@@ -92,6 +96,8 @@ void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const Normal
 void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& tables,
                         std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
                         float* columns, BlockFields& fields);
+void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
+                             const float* columns, float* out);
 bool load_shifted_avx512(const ConstHostTensor& x, const float* shift, float* rows);
 void rows_to_columns_avx512(const CascadeProgram& program, const float* rows, std::int64_t count,
                             float* columns);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "rotorquant/codes/bit_string.hpp"
@@ -31,37 +32,31 @@ void offer(std::vector<Candidate>& kept, const Candidate& candidate, int most) {
 }  // namespace
 
 struct CalibratedCodec::Workspace {
-  explicit Workspace(std::size_t dim, std::size_t symbol_bytes, std::size_t num_centroids)
+  Workspace(std::size_t dim, std::size_t symbol_bytes, std::size_t num_centroids)
       : y(dim),
-        best_y(dim),
         error(dim),
         gradient(dim),
         symbols(symbol_bytes),
         best(symbol_bytes),
-        costs(num_centroids),
-        scale_codes(num_centroids),
+        costs(num_centroids * cascade_lanes),
+        scale_codes(num_centroids * cascade_lanes),
         order(num_centroids) {}
 
   std::vector<float> y;               // [dim] F (x - h - c) / sigma of the centroid at hand
-  std::vector<float> best_y;          // [dim] of the best centroid so far
   std::vector<float> error;           // [dim] y - n y^
   std::vector<float> gradient;        // [dim] metric times error
   std::vector<std::uint8_t> symbols;  // [symbol_bytes]
   std::vector<std::uint8_t> best;     // [symbol_bytes]
-  int best_scale_code = 0;
-  std::vector<float> costs;         // [C] at the nearest scale code
-  std::vector<int> scale_codes;     // [C] nearest to the residual's norm
-  std::vector<std::int32_t> order;  // [C] centroids, best first
+
+  std::vector<float> costs;         // [C, cascade_lanes] at the nearest scale code
+  std::vector<int> scale_codes;     // [C, cascade_lanes] nearest to the residual's norm
+  std::vector<std::int32_t> order;  // [C] centroids
+  // The best pairs of centroid and scale code of each key, best first: for a trellis up to trellis_candidates by scalar
+  // levels, without one the best.
+  std::array<std::vector<Candidate>, cascade_lanes> candidates;
 
   // For trellises alone.
-  struct Candidate {
-    float cost;
-    std::size_t centroid;
-    int scale_code;
-  };
-  std::vector<Candidate> candidates;  // [<= trellis_candidates], best first by scalar levels
-  std::vector<Candidate> finalists;   // [<= trellis_refinements], best first by a first trellis search
-
+  std::vector<Candidate> finalists;  // [<= trellis_refinements], best first by a first trellis search
   CalibratedTrellis::Workspace trellis;
 };
 
@@ -135,27 +130,79 @@ void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_
   columns_to_rows(columns, {transformed.data(), x.rows, dim});
   Workspace workspace(static_cast<std::size_t>(dim), static_cast<std::size_t>(planes_.symbol_bytes()),
                       static_cast<std::size_t>(parameters_->num_centroids()));
+  search_pairs(columns, shifted, x.rows, workspace);
   for (std::int64_t v = 0; v < x.rows; ++v) {
-    encode_vector(transformed.data() + v * dim, shifted + v * dim, codes + v * code_.bytes, workspace);
+    encode_vector(transformed.data() + v * dim, workspace.candidates[static_cast<std::size_t>(v)],
+                  codes + v * code_.bytes, workspace);
   }
 }
 
-// Quantizes y at each scale of [first_code, last_code]; what is below `best` in the diagonal metric becomes
-// the workspace's best. Returns the least cost, `best` included.
-float CalibratedCodec::search_scales(const float* y, int first_code, int last_code, float best,
-                                     Workspace& workspace) const {
-  const auto n = static_cast<std::size_t>(layout_.dim);
-  const std::int64_t used = planes_.count_at_least(1);
-  for (int code = first_code; code <= last_code; ++code) {
-    const float cost = search_levels(isa_, level_search_, y, scale_of(code), workspace.symbols.data());
-    if (cost < best) {
-      best = cost;
-      std::copy_n(y, n, workspace.best_y.data());
-      std::copy_n(workspace.symbols.data(), used, workspace.best.data());
-      workspace.best_scale_code = code;
+// Costs of every centroid at its nearest scale code; of the best centroids, of the scale codes around it.
+void CalibratedCodec::search_pairs(const float* columns, const float* shifted, std::int64_t count,
+                                   Workspace& workspace) const {
+  static thread_local ScratchFloats scratch;
+  const std::int64_t dim = layout_.dim;
+  float* residuals = scratch.reserve(dim * cascade_lanes);
+  const std::int64_t num_centroids = parameters_->num_centroids();
+  const int last_scale_code = (1 << parameters_->scale.bits) - 1;
+  alignas(64) std::array<float, cascade_lanes> scales, costs;
+  scales.fill(1.0F);
+  const auto at = [](std::int64_t centroid, std::int64_t v) {
+    return static_cast<std::size_t>(centroid * cascade_lanes + v);
+  };
+
+  std::int64_t tried = 1;
+  std::vector<std::int32_t> chosen;  // [tried, cascade_lanes]
+  if (search_.centroid_choices == 0) {
+    chosen.resize(cascade_lanes);
+    centroid_search_.nearest(isa_, shifted, count, chosen.data());
+    for (std::int64_t v = 0; v < count; ++v) {
+      const std::int32_t nearest = chosen[static_cast<std::size_t>(v)];
+      workspace.scale_codes[at(nearest, v)] = scale_code_of(shifted + v * dim, nearest);
+    }
+  } else {
+    for (std::int64_t c = 0; c < num_centroids; ++c) {
+      for (std::int64_t v = 0; v < count; ++v) {
+        const std::int32_t code = scale_code_of(shifted + v * dim, c);
+        workspace.scale_codes[at(c, v)] = code;
+        scales[static_cast<std::size_t>(v)] = scale_of(code);
+      }
+      level_costs(isa_, level_search_, columns, centroids_forward_.data() + c * dim, scales.data(),
+                  workspace.costs.data() + at(c, 0));
+    }
+    tried = std::min<std::int64_t>(num_centroids, search_.centroid_choices);
+    chosen.resize(static_cast<std::size_t>(tried * cascade_lanes));
+    for (std::int64_t v = 0; v < count; ++v) {
+      std::iota(workspace.order.begin(), workspace.order.end(), 0);
+      std::partial_sort(workspace.order.begin(), workspace.order.begin() + tried, workspace.order.end(),
+                        [&](std::int32_t a, std::int32_t b) {
+                          const float cost_a = workspace.costs[at(a, v)];
+                          const float cost_b = workspace.costs[at(b, v)];
+                          return cost_a != cost_b ? cost_a < cost_b : a < b;
+                        });
+      for (std::int64_t t = 0; t < tried; ++t)
+        chosen[at(t, v)] = workspace.order[static_cast<std::size_t>(t)];
     }
   }
-  return best;
+
+  const int kept = trellis_ ? search_.trellis_candidates : 1;
+  for (std::int64_t t = 0; t < tried; ++t) {
+    const std::int32_t* centroids = chosen.data() + at(t, 0);
+    subtract_offsets(isa_, centroid_tables_, centroids, dim, columns, residuals);
+    for (int step = -search_.scale_radius; step <= search_.scale_radius; ++step) {
+      const auto code_of = [&](std::int64_t v) { return workspace.scale_codes[at(centroids[v], v)] + step; };
+      for (std::int64_t v = 0; v < count; ++v)
+        scales[static_cast<std::size_t>(v)] = scale_of(std::clamp(code_of(v), 0, last_scale_code));
+      level_costs(isa_, level_search_, residuals, nullptr, scales.data(), costs.data());
+      for (std::int64_t v = 0; v < count; ++v) {
+        const auto lane = static_cast<std::size_t>(v);
+        const bool finite = costs[lane] < std::numeric_limits<float>::infinity();
+        if (!finite || code_of(v) < 0 || code_of(v) > last_scale_code) continue;
+        offer(workspace.candidates[lane], {costs[lane], static_cast<std::size_t>(centroids[v]), code_of(v)},
+              kept);
+      }
+    }
+  }
 }
 
 // Coordinate descent of error^T metric error over the indices of workspace.best at a fixed scale: coordinate
@@ -166,7 +213,7 @@ void CalibratedCodec::descend(float scale, Workspace& workspace) const {
   const float inverse = 1.0F / scale;
   std::vector<float>& error = workspace.error;
   std::vector<float>& gradient = workspace.gradient;
-  error = workspace.best_y;
+  error = workspace.y;
   for (std::int64_t i = 0; i < used; ++i) {
     error[static_cast<std::size_t>(i)] -= scale * levels_at(i)[workspace.best[static_cast<std::size_t>(i)]];
   }
@@ -196,103 +243,55 @@ void CalibratedCodec::set_residual(const float* transformed, std::size_t centroi
   for (std::size_t i = 0; i < n; ++i) workspace.y[i] = transformed[i] - centroids_forward_[centroid * n + i];
 }
 
-// Tries the candidates with the trellis, then the best of them with its full search. Leaves symbols and scale
-// code of the best in the workspace; returns its cost.
-float CalibratedCodec::search_trellis(const float* transformed, std::size_t& centroid,
-                                      Workspace& workspace) const {
-  float best = std::numeric_limits<float>::infinity();
-  const auto keep = [&](const Workspace::Candidate& candidate, float cost) {
-    if (!(cost < best)) return;
-    best = cost;
-    centroid = candidate.centroid;
-    workspace.best_scale_code = candidate.scale_code;
+// The best of a key's candidates by the trellis, then the best of those by its full search; their symbols are in
+// workspace.best.
+CalibratedCodec::Candidate CalibratedCodec::search_trellis(const float* transformed,
+                                                           const std::vector<Candidate>& candidates,
+                                                           Workspace& workspace) const {
+  Candidate best;
+  const auto keep = [&](const Candidate& candidate) {
+    if (!(candidate.cost < best.cost)) return;
+    best = candidate;
     workspace.best.swap(workspace.symbols);
   };
-  const auto search = [&](const Workspace::Candidate& candidate) {
+  const auto search = [&](const Candidate& candidate) {
     set_residual(transformed, candidate.centroid, workspace);
     return trellis_->encode(workspace.y.data(), scale_of(candidate.scale_code), workspace.symbols.data(),
                             workspace.trellis);
   };
   workspace.finalists.clear();
-  for (Workspace::Candidate candidate : workspace.candidates) {
+  for (Candidate candidate : candidates) {
     candidate.cost = search(candidate);
     offer(workspace.finalists, candidate, std::max(1, search_.trellis_refinements));
-    keep(candidate, candidate.cost);
+    keep(candidate);
   }
   if (search_.trellis_refinements == 0) return best;
-  for (const Workspace::Candidate& candidate : workspace.finalists) {
+  for (Candidate candidate : workspace.finalists) {
     search(candidate);
-    keep(candidate, trellis_->refine(workspace.y.data(), scale_of(candidate.scale_code),
-                                     search_.descent_sweeps, workspace.symbols.data(), workspace.trellis));
+    candidate.cost = trellis_->refine(workspace.y.data(), scale_of(candidate.scale_code),
+                                      search_.descent_sweeps, workspace.symbols.data(), workspace.trellis);
+    keep(candidate);
   }
   return best;
 }
 
-void CalibratedCodec::encode_vector(const float* transformed, const float* shifted, std::uint8_t* code,
-                                    Workspace& workspace) const {
-  const auto num_centroids = static_cast<std::size_t>(parameters_->num_centroids());
-  const int last_scale_code = (1 << parameters_->scale.bits) - 1;
-  constexpr float worst = std::numeric_limits<float>::infinity();
-
-  const auto find_scale_code = [&](std::size_t centroid) {
-    workspace.scale_codes[centroid] = scale_code_of(shifted, static_cast<std::int64_t>(centroid));
-  };
-
-  std::size_t tried = 1;
-  if (search_.centroid_choices == 0) {
-    // Nearest to the key itself, without the shift.
-    std::int32_t nearest = 0;
-    centroid_search_.nearest(isa_, shifted, 1, &nearest);
-    workspace.order[0] = nearest;
-    find_scale_code(static_cast<std::size_t>(nearest));
-  } else {
-    for (std::size_t c = 0; c < num_centroids; ++c) {
-      find_scale_code(c);
-      set_residual(transformed, c, workspace);
-      workspace.costs[c] = search_scales(workspace.y.data(), workspace.scale_codes[c],
-                                         workspace.scale_codes[c], worst, workspace);
-      workspace.order[c] = static_cast<std::int32_t>(c);
-    }
-    tried = std::min(num_centroids, static_cast<std::size_t>(search_.centroid_choices));
-    std::partial_sort(workspace.order.begin(), workspace.order.begin() + static_cast<std::ptrdiff_t>(tried),
-                      workspace.order.end(), [&](std::int32_t a, std::int32_t b) {
-                        const float cost_a = workspace.costs[static_cast<std::size_t>(a)];
-                        const float cost_b = workspace.costs[static_cast<std::size_t>(b)];
-                        return cost_a != cost_b ? cost_a < cost_b : a < b;
-                      });
+void CalibratedCodec::encode_vector(const float* transformed, const std::vector<Candidate>& candidates,
+                                    std::uint8_t* code, Workspace& workspace) const {
+  const Candidate best = trellis_             ? search_trellis(transformed, candidates, workspace)
+                         : candidates.empty() ? Candidate{}
+                                              : candidates.front();
+  if (!(best.cost < std::numeric_limits<float>::infinity()))
+    throw Error("encode: a key's error overflows float32; valid: keys below 1e18");
+  if (!trellis_) {
+    const float scale = scale_of(best.scale_code);
+    set_residual(transformed, best.centroid, workspace);
+    search_levels(isa_, level_search_, workspace.y.data(), scale, workspace.best.data());
+    if (search_.descent_sweeps > 0) descend(scale, workspace);
   }
-
-  float best = worst;
-  std::size_t centroid = 0;
-  workspace.candidates.clear();
-  for (std::size_t k = 0; k < tried; ++k) {
-    const auto c = static_cast<std::size_t>(workspace.order[k]);
-    set_residual(transformed, c, workspace);
-    const int first = std::max(0, workspace.scale_codes[c] - search_.scale_radius);
-    const int last = std::min(last_scale_code, workspace.scale_codes[c] + search_.scale_radius);
-    if (trellis_) {
-      for (int scale_code = first; scale_code <= last; ++scale_code) {
-        const float cost = search_scales(workspace.y.data(), scale_code, scale_code, worst, workspace);
-        offer(workspace.candidates, {cost, c, scale_code}, search_.trellis_candidates);
-      }
-      continue;
-    }
-    const float cost = search_scales(workspace.y.data(), first, last, best, workspace);
-    if (cost < best) {
-      best = cost;
-      centroid = c;
-    }
-  }
-  if (trellis_) best = search_trellis(transformed, centroid, workspace);
-  if (best == worst) throw Error("encode: a key's error overflows float32; valid: keys below 1e18");
-  if (!trellis_ && search_.descent_sweeps > 0) {
-    descend(scale_of(workspace.best_scale_code), workspace);
-  }
-
   trellis::BitWriter writer(code);
   planes_.write(workspace.best.data(), writer);
-  writer.append(static_cast<std::uint64_t>(centroid), parameters_->centroid_bits);
-  writer.append(static_cast<std::uint64_t>(workspace.best_scale_code), parameters_->scale.bits);
+  writer.append(static_cast<std::uint64_t>(best.centroid), parameters_->centroid_bits);
+  writer.append(static_cast<std::uint64_t>(best.scale_code), parameters_->scale.bits);
   writer.finish();
 }
 

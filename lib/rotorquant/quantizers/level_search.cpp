@@ -1,11 +1,13 @@
 #include "rotorquant/quantizers/level_search.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
 #include "rotorquant/core/dot_product.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/cascade_program.hpp"
 
 namespace rotorquant {
 namespace {
@@ -15,7 +17,6 @@ constexpr float grid_reach = 5.0F;
 constexpr int grid_cells = 1024;
 
 constexpr std::size_t smallest_table = 16;  // lanes of the widest register
-constexpr std::size_t running_sums = 16;
 
 }  // namespace
 
@@ -60,30 +61,40 @@ std::uint8_t NormalLevels::index_of(float y) const {
   return index;
 }
 
-float search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols) {
+void search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return search_levels_avx512(search, y, scale, symbols);
 #endif
   (void)isa;
   const float inverse = 1.0F / scale;
-  float sums[running_sums] = {};
   std::size_t i = 0;
-  for (int width = max_width; width >= 0; --width) {
+  for (int width = max_width; width > 0; --width) {
     const NormalLevels& levels = search.levels[width];
     const auto end = static_cast<std::size_t>(search.ends[static_cast<std::size_t>(width)]);
-    for (; i < end; ++i) {
-      float error = y[i];
-      if (width > 0) {
-        symbols[i] = levels.index_of(y[i] * inverse);
-        error -= scale * levels[symbols[i]];
+    for (; i < end; ++i) symbols[i] = levels.index_of(y[i] * inverse);
+  }
+}
+
+void level_costs(Isa isa, const LevelSearch& search, const float* columns, const float* less,
+                 const float* scales, float* costs) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return level_costs_avx512(search, columns, less, scales, costs);
+#endif
+  (void)isa;
+  float inverses[cascade_lanes];
+  for (std::int64_t v = 0; v < cascade_lanes; ++v) inverses[v] = 1.0F / scales[v];
+  std::fill_n(costs, cascade_lanes, 0.0F);
+  std::int64_t i = 0;
+  for (int width = max_width; width >= 0; --width) {
+    const NormalLevels& levels = search.levels[width];
+    for (; i < search.ends[static_cast<std::size_t>(width)]; ++i) {
+      for (std::int64_t v = 0; v < cascade_lanes; ++v) {
+        float error = columns[i * cascade_lanes + v] - (less == nullptr ? 0.0F : less[i]);
+        if (width > 0) error = std::fma(-scales[v], levels[levels.index_of(error * inverses[v])], error);
+        costs[v] = std::fma(search.diagonal[i] * error, error, costs[v]);
       }
-      sums[i % running_sums] += search.diagonal[i] * error * error;
     }
   }
-  for (std::size_t half = running_sums / 2; half > 0; half /= 2) {
-    for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-  }
-  return sums[0];
 }
 
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count) {

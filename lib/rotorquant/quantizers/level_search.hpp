@@ -1,6 +1,7 @@
 #pragma once
 // The inner loops of calibrated encoders: distances to centroids; the levels nearest to a residual whose coordinates
-// have levels of mixed widths, and what their errors cost. level_search.cpp defines the result; level_search_avx512.cpp gives the same bits.
+// have levels of mixed widths, and what their errors cost. level_search.cpp defines the results; level_search_avx512.cpp
+// and level_costs_avx512.cpp give the same bits.
 // Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
@@ -43,16 +44,23 @@ struct LevelSearch {
   const float* diagonal = nullptr;       // [dim], what a squared error costs
 };
 
-// symbols [dim] of the coordinates with bits: the index of y / scale among the levels. Returns the cost, sum of
-// (diagonal error) error with error = y - scale level, 0 for the level of coordinates without bits: in float32, in 16
-// running sums, coordinate i to sum i mod 16, then the upper half of the sums to the lower half until one is left.
-float search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+// symbols [dim] of the coordinates with bits: the index of y / scale among the levels.
+void search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+
+// costs(v) of the symbols of y(., v) = columns(., v) - less, columns [dim, cascade_lanes] on whole cache lines, at scales
+// [cascade_lanes]: the sum over coordinates in order of (diagonal error) error, error = y - scale level, 0 for the level
+// of coordinates without bits; all in float32, a product and the sum it goes into rounded once. `less` [dim], or null
+// for zeros.
+void level_costs(Isa isa, const LevelSearch& search, const float* columns, const float* less,
+                 const float* scales, float* costs);
 
 // ||x - y + offset||^2 of vectors of `count` coordinates, `offset` null for none: differences rounded to float32, their
 // squares added in float64 in dot_product.hpp's order.
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count);
 
-float search_levels_avx512(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+void search_levels_avx512(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+void level_costs_avx512(const LevelSearch& search, const float* columns, const float* less,
+                        const float* scales, float* costs);
 double squared_distance_avx512(const float* x, const float* y, const float* offset, std::int64_t count);
 
 }  // namespace rotorquant

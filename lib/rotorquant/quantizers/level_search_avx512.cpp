@@ -11,45 +11,32 @@
 namespace rotorquant {
 using namespace avx512;
 
-ROTORQUANT_AVX512 float search_levels_avx512(const LevelSearch& search, const float* y, float scale,
-                                             std::uint8_t* symbols) {
+ROTORQUANT_AVX512 void search_levels_avx512(const LevelSearch& search, const float* y, float scale,
+                                            std::uint8_t* symbols) {
   const __m512 inverse = _mm512_set1_ps(1.0F / scale);
-  const __m512 scales = _mm512_set1_ps(scale);
-  __m512 sums = _mm512_setzero_ps();
+  const std::int64_t used = search.ends[1];
   int width = max_width;
-  for (std::int64_t first = 0; first < search.dim; first += lanes) {
-    const __mmask16 valid = lanes_below(search.dim - first);
-    const __m512 values = _mm512_maskz_loadu_ps(valid, y + first);
-    const __m512 scaled = _mm512_mul_ps(values, inverse);
-    __m512 decoded = _mm512_setzero_ps();
+  for (std::int64_t first = 0; first < used; first += lanes) {
+    const __mmask16 valid = lanes_below(used - first);
+    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(valid, y + first), inverse);
     __m512i found = _mm512_setzero_si512();
     __mmask16 done = 0;
     for (;;) {
       const std::int64_t end = search.ends[static_cast<std::size_t>(width)];
       const auto below = static_cast<__mmask16>(lanes_below(std::max<std::int64_t>(0, end - first)) & valid);
       const auto own = static_cast<__mmask16>(below & ~done);
-      if (own != 0 && width > 0) {
-        const NormalLevels& levels = search.levels[width];
-        const __m512i indices = indices_of(levels, width, scaled);
-        found = _mm512_mask_mov_epi32(found, own, indices);
-        decoded = _mm512_mask_mov_ps(decoded, own, look_up(levels.levels(), 1 << width, indices));
-      }
+      if (own != 0)
+        found = _mm512_mask_mov_epi32(found, own, indices_of(search.levels[width], width, scaled));
       done = below;
       if (done == valid) break;
       --width;
     }
-    const auto used =
-        static_cast<__mmask16>(lanes_below(std::clamp<std::int64_t>(search.ends[1] - first, 0, lanes)));
-    if (used == 0xFFFF) {
+    if (valid == 0xFFFF) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(symbols + first), _mm512_cvtepi32_epi8(found));
     } else {
-      _mm_mask_storeu_epi8(symbols + first, used, _mm512_cvtepi32_epi8(found));
+      _mm_mask_storeu_epi8(symbols + first, valid, _mm512_cvtepi32_epi8(found));
     }
-    const __m512 error = _mm512_sub_ps(values, _mm512_mul_ps(scales, decoded));
-    const __m512 weighted = _mm512_mul_ps(_mm512_maskz_loadu_ps(valid, search.diagonal + first), error);
-    sums = _mm512_add_ps(sums, _mm512_mul_ps(weighted, error));
   }
-  return fold(sums);
 }
 
 ROTORQUANT_AVX512 double squared_distance_avx512(const float* x, const float* y, const float* offset,

@@ -6,7 +6,9 @@
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
 #include "rotorquant/codes/codes.hpp"
+#include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
+#include "rotorquant/quantizers/cascade_program.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 
 namespace rotorquant {
@@ -70,7 +72,19 @@ TEST(LevelSearch, IsTheSameInEveryInstructionSet) {
       const float scale = trial % 4 == 1 ? 1.0F : 0.75F;
       constexpr std::uint8_t untouched = 0xEE;
       std::vector<std::uint8_t> symbols(n, untouched);
-      const float cost = search_levels(Isa::serial, search, y.data(), scale, symbols.data());
+      search_levels(Isa::serial, search, y.data(), scale, symbols.data());
+      // Of the same residual in lane 3, at the same scale, once as it is and once with something to subtract; the other
+      // lanes have other scales.
+      ScratchFloats scratch;
+      float* columns = scratch.reserve(dim * cascade_lanes);
+      std::vector<float> less(n), scales(cascade_lanes), costs(cascade_lanes), other_costs(cascade_lanes);
+      for (float& value : less) value = static_cast<float>(random.normal());
+      for (std::size_t v = 0; v < scales.size(); ++v)
+        scales[v] = v == 3 ? scale : static_cast<float>(std::exp2(random.normal()));
+      for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t v = 0; v < scales.size(); ++v) columns[i * cascade_lanes + v] = y[i];
+      }
+      level_costs(Isa::serial, search, columns, nullptr, scales.data(), costs.data());
       double expected = 0.0;
       double rounding = 0.0;  // what errors that are off by a float32 rounding of y cost
       for (std::size_t i = 0; i < n; ++i) {
@@ -83,13 +97,20 @@ TEST(LevelSearch, IsTheSameInEveryInstructionSet) {
         const double step = std::abs(static_cast<double>(y[i])) * 0x1p-23;
         rounding += static_cast<double>(diagonal[i]) * (2.0 * std::abs(error) + step) * step;
       }
-      EXPECT_NEAR(cost, expected, 1e-5 * expected + rounding);
+      EXPECT_NEAR(costs[3], expected, 2e-5 * expected + rounding);
       for (const Isa isa : {Isa::avx2, Isa::avx512}) {
         if (!isa_supported(isa)) continue;
         std::vector<std::uint8_t> other(n, untouched);
-        EXPECT_EQ(search_levels(isa, search, y.data(), scale, other.data()), cost)
-            << isa_name(isa) << ", " << dim;
+        search_levels(isa, search, y.data(), scale, other.data());
         EXPECT_EQ(other, symbols) << isa_name(isa) << ", dim " << dim;
+        level_costs(isa, search, columns, nullptr, scales.data(), other_costs.data());
+        EXPECT_EQ(other_costs, costs) << isa_name(isa) << ", dim " << dim;
+      }
+      level_costs(Isa::serial, search, columns, less.data(), scales.data(), costs.data());
+      for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+        if (!isa_supported(isa)) continue;
+        level_costs(isa, search, columns, less.data(), scales.data(), other_costs.data());
+        EXPECT_EQ(other_costs, costs) << isa_name(isa) << ", dim " << dim;
       }
     }
   }
