@@ -175,19 +175,11 @@ __global__ void __launch_bounds__(band_threads, band_blocks)
   }
   __syncthreads();
   const auto* const operands = reinterpret_cast<const typename Memory::Operand*>(shared);
-  const auto matrices = static_cast<unsigned>(
-      __cvta_generic_to_shared(own + lane % band_rows * Memory::Rows::pitch + lane / band_rows * 16));
   for (; tile < tiles; tile += stride) {
     wait_for_copies<0>();
     __syncwarp();
     RowOperand<D / 16> rows;
-#pragma unroll
-    for (int s = 0; s < D / 16; ++s) {
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                   : "=r"(rows[s][0]), "=r"(rows[s][1]), "=r"(rows[s][2]), "=r"(rows[s][3])
-                   : "r"(matrices + 32 * s)
-                   : "memory");
-    }
+    load_rows(rows, own, Memory::Rows::pitch);
     __syncwarp();
     fetch(tile + stride);
 

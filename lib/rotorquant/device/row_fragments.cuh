@@ -17,6 +17,22 @@ namespace rotorquant::device {
 template <int steps>
 using RowOperand = std::uint32_t[steps][4];
 
+// Step s: coordinates 16 s .. 16 s + 15. shared: the first row, `pitch` bytes before the next; an odd number of 16-byte chunks keeps
+// eight rows in 32 banks.
+template <int steps>
+__device__ __forceinline__ void load_rows(RowOperand<steps>& rows, const std::uint8_t* shared, int pitch) {
+  const int lane = static_cast<int>(threadIdx.x % warp_size);
+  const auto address =
+      static_cast<unsigned>(__cvta_generic_to_shared(shared + lane % 16 * pitch + lane / 16 * 16));
+#pragma unroll
+  for (int s = 0; s < steps; ++s) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(rows[s][0]), "=r"(rows[s][1]), "=r"(rows[s][2]), "=r"(rows[s][3])
+                 : "r"(address + 32 * s)
+                 : "memory");
+  }
+}
+
 template <typename T>
 __device__ __forceinline__ float2 unpack_two(std::uint32_t word) {
   if constexpr (std::is_same_v<T, __half>) {

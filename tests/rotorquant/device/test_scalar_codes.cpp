@@ -228,17 +228,55 @@ TEST(DeviceKernels, RunOnceEach) {
 
 TEST(DeviceEncode, TakesAnyNumberOfRows) {
   ROTORQUANT_NEEDS_GPU();
-  const std::shared_ptr<const Quantizer> quantizer = build("rotorquant", 3, 128);
-  const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
-  for (const std::int64_t count : {0, 1, 2, 31, 32, 33, 127, 128, 129, 100003}) {
-    Matrix x = normal_matrix(count, 128, 3);
-    const DeviceBytes elements(to_elements(x, ElementType::float16));
-    const CodeBuffer expected = encode(*quantizer, x);
-    const DeviceCodes actual(quantizer->layout(), count);
-    device->encode(nullptr, {elements.data(), ElementType::float16, count, 128}, actual.view());
-    device->finish(nullptr);
-    Differences differences;
-    compare_codes(dynamic_cast<const ScalarCodec&>(*quantizer), x, expected, actual, differences);
+  // One of each kernel: small blocks, a whole matrix of an exact and of a padded dim.
+  for (const auto& [spec, dim] :
+       {std::pair{"rotorquant", 128}, std::pair{"turboquant", 80}, std::pair{"turboquant", 112}}) {
+    const std::shared_ptr<const Quantizer> quantizer = build(spec, 3, dim);
+    const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
+    for (const std::int64_t count : {0, 1, 2, 15, 16, 17, 31, 32, 33, 127, 128, 129, 100003}) {
+      SCOPED_TRACE(fmt::format("{}, {} rows", spec, count));
+      Matrix x = normal_matrix(count, dim, 3);
+      const DeviceBytes elements(to_elements(x, ElementType::float16));
+      const CodeBuffer expected = encode(*quantizer, x);
+      const DeviceCodes actual(quantizer->layout(), count);
+      device->encode(nullptr, {elements.data(), ElementType::float16, count, dim}, actual.view());
+      device->finish(nullptr);
+      Differences differences;
+      compare_codes(dynamic_cast<const ScalarCodec&>(*quantizer), x, expected, actual, differences);
+    }
+  }
+}
+
+TEST(DeviceScore, TakesAnyNumberOfQueries) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for (const std::int64_t dim : {64, 128}) {
+    for (int bits = 2; bits <= 4; ++bits) {
+      const std::shared_ptr<const Quantizer> quantizer = build("rotorquant", bits, dim);
+      const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
+      const CodeBuffer codes = encode(*quantizer, sample(dim, 14));
+      const DeviceCodes device_codes(quantizer->layout(), codes);
+      Matrix keys(rows, dim);
+      quantizer->decode({}, codes.view(), keys.view());
+      for (const std::int64_t count : {1, 4, 5, 8, 9, 17}) {
+        SCOPED_TRACE(fmt::format("dim {}, {} bits, {} queries", dim, bits, count));
+        Matrix queries = normal_matrix(count, dim, 15);
+        const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
+        const DeviceBytes scores(static_cast<std::size_t>(count * rows * 4));
+        device->score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), count, dim},
+                      device_codes.view(), {reinterpret_cast<float*>(scores.data()), count, rows});
+        device->finish(nullptr);
+        const Matrix got = from_elements(scores.host(), ElementType::float32, count, rows);
+        for (std::int64_t i = 0; i < count; ++i) {
+          for (std::int64_t t = 0; t < rows; ++t) {
+            const double size = norm(queries.row(i), dim) * norm(keys.row(t), dim);
+            ASSERT_NEAR(got.row(i)[t], inner_product(queries.row(i), keys.row(t), dim),
+                        score_tolerance * size + 1e-7)
+                << "query " << i << ", row " << t;
+          }
+        }
+      }
+    }
   }
 }
 

@@ -56,22 +56,21 @@ struct TensorMemory {
   static constexpr int norm_offset = rows_a_warp * most_tensor_bits * Shape::dim / 8;
   static constexpr int stage_bytes = norm_offset + rows_a_warp * 2 + 16;
   static constexpr int most_bytes = 227 << 10;
-  static constexpr int fitting = (most_bytes - code_offset) / (Shape::warps * stage_bytes);
+  // Decoded rows on their way out, where lanes do not write them straight from registers.
+  static constexpr int result_bytes = Shape::columns == 128 ? rows_a_warp * Shape::columns * 2 : 0;
+  static constexpr int fitting = ((most_bytes - code_offset) / Shape::warps - result_bytes) / stage_bytes;
   static constexpr int decode_stages = fitting < 4 ? fitting : 4;
   static_assert(decode_stages >= 2);
-  static constexpr int decode_bytes = code_offset + Shape::warps * decode_stages * stage_bytes;
-  static constexpr int encode_bytes = code_offset + Shape::warps * stage_bytes;
+  static constexpr int decode_warp_bytes = decode_stages * stage_bytes + result_bytes;
+  static constexpr int decode_bytes = code_offset + Shape::warps * decode_warp_bytes;
+  static constexpr int encode_warp_bytes = stage_bytes + RowTile<rows_a_warp, Shape::dim / 8>::bytes;
+  static constexpr int encode_bytes = code_offset + Shape::warps * encode_warp_bytes;
 };
 
 // The vectors' dim; whole: that of the shape.
 template <typename Shape, bool whole>
 __device__ __forceinline__ int dim_of(int dim) {
   return whole ? Shape::dim : dim;
-}
-
-// Asks for 16-byte chunks to be brought to the second-level cache.
-__device__ __forceinline__ void prefetch(const uint4* first, int chunks) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(first), "r"(16 * chunks) : "memory");
 }
 
 // Copies the matrix of this block's pieces and makes it visible to tensor cores.

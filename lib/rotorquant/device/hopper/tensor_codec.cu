@@ -17,6 +17,10 @@ struct Kind64 {
   using Encode = TensorShape<64, 1, 4>;
   using Decode = Encode;
 };
+struct Kind80 {
+  using Encode = TensorShape<80, 1, 3>;
+  using Decode = TensorShape<96, 1, 3>;
+};
 struct Kind96 {
   using Encode = TensorShape<96, 1, 3>;
   using Decode = Encode;
@@ -41,11 +45,12 @@ struct LocalKind256 {
 template <typename Kind>
 bool make_operands(std::span<const float> matrix, int dim, Buffer<std::uint8_t>& encode,
                    Buffer<std::uint8_t>& decode) {
-  if (dim > Kind::Encode::dim) return false;
+  if (Kind::Encode::exact ? dim != Kind::Encode::dim : dim > Kind::Encode::dim) return false;
   const auto entry = [&](int row, int column) {
     return row < dim && column < dim ? matrix[static_cast<std::size_t>(row * dim + column)] : 0.0F;
   };
-  const auto forward = operand_of<typename Kind::Encode>(true, entry);
+  const auto forward =
+      operand_of<typename Kind::Encode>(true, [&](int result, int inner) { return -entry(result, inner); });
   const auto backward =
       operand_of<typename Kind::Decode>(false, [&](int result, int inner) { return entry(inner, result); });
   if (!forward || !backward) return false;
@@ -101,14 +106,18 @@ std::unique_ptr<TensorCodec> TensorCodec::of(const ScalarCodec& codec) {
   auto made = std::unique_ptr<TensorCodec>(new TensorCodec);
   made->dim_ = dim;
   made->bits_ = codec.codebook().bits();
-  if (codec.scale_rule() == ScaleRule::norm) made->table_ = SearchTable::of(codec.codebook());
+  if (codec.scale_rule() == ScaleRule::norm) {
+    made->table_ = SearchTable::of(codec.codebook());
+    made->curve_ = MagnitudeCurve::of(codec.codebook());
+  }
   made->centroids_ = half_centroids(codec.codebook());
   int gpu = 0;
   check(cudaGetDevice(&gpu), "choice of a GPU");
   check(cudaDeviceGetAttribute(&made->processors_, cudaDevAttrMultiProcessorCount, gpu),
         "look-up of the GPU");
   const std::vector<float> matrix = matrix_of(codec.rotation());
-  for (const Kind kind : {Kind::d64, Kind::d96, Kind::d128, Kind::d192, Kind::d256_local, Kind::d256}) {
+  for (const Kind kind :
+       {Kind::d64, Kind::d80, Kind::d96, Kind::d128, Kind::d192, Kind::d256_local, Kind::d256}) {
     made->kind_ = kind;
     bool fits = false;
     dispatch(kind, [&]<typename Of>() {
@@ -124,6 +133,8 @@ void TensorCodec::dispatch(Kind kind, const Body& body) {
   switch (kind) {
     case Kind::d64:
       return body.template operator()<Kind64>();
+    case Kind::d80:
+      return body.template operator()<Kind80>();
     case Kind::d96:
       return body.template operator()<Kind96>();
     case Kind::d128:
@@ -142,6 +153,8 @@ void TensorCodec::encode(cudaStream_t stream, const void* x, ElementType type, s
   if (n == 0) return;
   const TensorEncode arguments{encode_matrix_.data(),
                                *table_,
+                               curve_.value_or(MagnitudeCurve{}),
+                               curve_ ? bits_ : 0,
                                dim_,
                                bits_,
                                static_cast<const uint4*>(x),

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "rotorquant/core/element_type.hpp"
+#include "rotorquant/device/index_planes.cuh"
 #include "rotorquant/device/plane_fragments.cuh"
 #include "rotorquant/device/rotation_matrix.hpp"
 #include "rotorquant/device/runtime.cuh"
@@ -50,7 +51,7 @@ class TensorCodec {
               void* x, ElementType type) const;
 
  private:
-  enum class Kind { d64, d96, d128, d192, d256, d256_local };
+  enum class Kind { d64, d80, d96, d128, d192, d256, d256_local };
 
   TensorCodec() = default;
   template <typename Body>
@@ -59,6 +60,7 @@ class TensorCodec {
   Kind kind_ = Kind::d64;
   int dim_ = 0, bits_ = 0;
   std::optional<SearchTable> table_;
+  std::optional<MagnitudeCurve> curve_;  // in place of the table, where there is one
   HalfCentroids centroids_{};
   Buffer<std::uint8_t> encode_matrix_, decode_matrix_;
   int processors_ = 0;
@@ -66,8 +68,10 @@ class TensorCodec {
 
 // Arguments of the kernels; see TensorCodec.
 struct TensorEncode {
-  const std::uint8_t* matrix;
+  const std::uint8_t* matrix;  // of -R
   SearchTable table;
+  MagnitudeCurve curve;
+  int curve_bits;  // that the curve is for, or 0
   int dim, bits;
   const uint4* x;
   std::int64_t n;

@@ -72,9 +72,8 @@ struct TensorCentroids {
   }
 };
 
-// Eight numbers of a row, from coordinate 8 chunk on.
-__device__ __forceinline__ void write_chunk(void* x, ElementType type, std::int64_t chunk,
-                                            const float (&value)[8]) {
+// Eight numbers as 16 bytes.
+__device__ __forceinline__ uint4 pack_chunk(ElementType type, const float (&value)[8]) {
   std::uint32_t word[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -86,7 +85,7 @@ __device__ __forceinline__ void write_chunk(void* x, ElementType type, std::int6
       word[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
     }
   }
-  __stcs(static_cast<uint4*>(x) + chunk, make_uint4(word[0], word[1], word[2], word[3]));
+  return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
 // The decoder as a job of run_tiles.
@@ -99,7 +98,7 @@ struct DecodeJob {
   TensorPlace place;
   int part;
   std::int64_t stride;  // of tiles
-  std::uint8_t* codes;  // [stages, stage_bytes], the warp's
+  std::uint8_t* codes;  // [stages, stage_bytes], the warp's; result_bytes follow
   int stage = 0;        // that comes next
   std::uint32_t operand_[Shape::steps][4];
   float scale[2][2];  // of the sums, for each parity and row
@@ -163,22 +162,47 @@ struct DecodeJob {
 
   template <int parity, int piece>
   __device__ __forceinline__ void take(std::int64_t tile, const float (&sums)[Shape::columns / 2]) {
+    const std::int64_t first_row = row_of(tile), rows = p.n - first_row;
+    const int first = (part * Shape::part_columns + piece * Shape::columns) / 8;
+    uint4* const to = static_cast<uint4*>(p.x) + first_row * row_chunks() + first;
+    const auto write = [&](int row, int chunk, const uint4& eight) {
+      if (row < rows && (whole || first + chunk < row_chunks()))
+        __stcs(to + row * row_chunks() + chunk, eight);
+    };
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const std::int64_t row = row_of(tile) + place.g + 8 * r;
 #pragma unroll
       for (int q = 0; q < Shape::columns / 32; ++q) {
-        const int chunk = (part * Shape::part_columns + piece * Shape::columns) / 8 + 4 * q + place.t;
         float value[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
           value[i] = sums[16 * q + 4 * (i / 2) + 2 * r + i % 2] * scale[parity][r];
         }
-        if (row < p.n && (whole || chunk < row_chunks())) {
-          write_chunk(p.x, p.type, row * row_chunks() + chunk, value);
+        const int row = place.g + 8 * r, chunk = 4 * q + place.t;
+        if constexpr (Memory::result_bytes > 0) {
+          result(row, chunk) = pack_chunk(p.type, value);
+        } else {
+          write(row, chunk, pack_chunk(p.type, value));
         }
       }
     }
+    if constexpr (Memory::result_bytes > 0) {
+      // Lanes hold 64 bytes of eight rows each; two rows at a time are written whole.
+      __syncwarp();
+      constexpr int chunks = Shape::columns / 8;
+#pragma unroll
+      for (int i = 0; i < rows_a_warp * chunks; i += warp_size) {
+        const int row = (i + place.lane) / chunks, chunk = (i + place.lane) % chunks;
+        write(row, chunk, result(row, chunk));
+      }
+      __syncwarp();
+    }
+  }
+
+  // A chunk of the warp's 16 rows in shared memory; neighbouring rows begin in different halves of the banks.
+  __device__ __forceinline__ uint4& result(int row, int chunk) const {
+    auto* const results = reinterpret_cast<uint4*>(codes + stages * Memory::stage_bytes);
+    return results[row * (Shape::columns / 8) + (chunk ^ row % 2 * 4)];
   }
 };
 
@@ -191,9 +215,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   const TensorPlace place;
   const TensorTiles<Shape> tiles(p.n);
   load_matrix<Shape>(shared, p.matrix, tiles.part);
-  DecodeJob<Shape, whole> job{
-      p, place, tiles.part, tiles.stride,
-      bytes + Memory::code_offset + place.warp * (Memory::decode_stages * Memory::stage_bytes)};
+  DecodeJob<Shape, whole> job{p, place, tiles.part, tiles.stride,
+                              bytes + Memory::code_offset + place.warp * Memory::decode_warp_bytes};
   job.begin(tiles.first);
   __syncthreads();
   run_tiles<Shape>(job, tiles,

@@ -1,55 +1,39 @@
 #pragma once
 // The encode kernel of tensor_codec.cuh.
-#include "rotorquant/device/elements.cuh"
 #include "rotorquant/device/hopper/tensor_blocks.cuh"
 #include "rotorquant/device/hopper/tensor_codec.cuh"
 #include "rotorquant/device/nibbles.cuh"
 #include "rotorquant/device/refusals.cuh"
+#include "rotorquant/device/row_fragments.cuh"
 
 namespace rotorquant::device {
 
-template <typename T>
-__device__ __forceinline__ float2 unpack_two(std::uint32_t word) {
-  if constexpr (std::is_same_v<T, __half>) {
-    return __half22float2(*reinterpret_cast<const __half2*>(&word));
-  } else {
-    return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xFFFF0000U));
-  }
-}
-
-// Faster than the exact one, and as near as the bounds below need: 2^-23 of the root.
-__device__ __forceinline__ float square_root(float x) {
-  float root;
-  asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(x));
-  return root;
-}
-
-// The thread's part of rows g and g + 8 of its warp, chunks t, t + 4, ... of 8 numbers, as the product's left operand.
+// A warp's 16 rows on their way, and the thread's part of them as the product's left operand.
 template <typename Shape, typename T, bool whole>
 struct TensorRows {
-  static constexpr int chunks = Shape::dim / 32;
-  using Operand = std::uint32_t[Shape::steps][4];
+  using Tile = RowTile<rows_a_warp, Shape::dim / 8>;
+  using Operand = RowOperand<Shape::steps>;
 
-  // row: chunk t of each.
-  static __device__ __forceinline__ void load(Operand& operand, const uint4* const (&row)[2], int row_chunks,
-                                              int t) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-#pragma unroll
-      for (int p = 0; p < chunks; ++p) {
-        uint4 four = make_uint4(0, 0, 0, 0);
-        if (whole || 4 * p + t < row_chunks) {
-          asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                       : "=r"(four.x), "=r"(four.y), "=r"(four.z), "=r"(four.w)
-                       : "l"(row[r] + 4 * p));
-        }
-        put(operand, p, r, four);
-      }
+  // Before the first fetch: padding stays zero.
+  static __device__ __forceinline__ void clear(std::uint8_t* shared, int lane) {
+    if constexpr (whole) return;
+    for (int i = 16 * lane; i < Tile::bytes; i += 16 * warp_size)
+      *reinterpret_cast<uint4*>(shared + i) = make_uint4(0, 0, 0, 0);
+    __syncwarp();
+  }
+  // One group of background copies: `count` rows of row_chunks chunks.
+  static __device__ __forceinline__ void fetch(std::uint8_t* shared, const uint4* rows, int row_chunks,
+                                               int count, int lane) {
+    if constexpr (whole) return Tile::fetch(shared, reinterpret_cast<const std::uint8_t*>(rows), count);
+    for (int row = lane / 8; row < count; row += 4) {
+      for (int chunk = lane % 8; chunk < row_chunks; chunk += 8)
+        copy_async_16(shared + row * Tile::pitch + 16 * chunk, rows + row * row_chunks + chunk);
     }
+    commit_copies();
   }
 
-  // Norms of both rows, the same in all four lanes, in float32. Returns whether that leaves their 16-bit form in doubt.
-  static __device__ __forceinline__ bool find_norms(const Operand& operand, float (&norm)[2]) {
+  // Norms of both rows, the same in all four lanes, in float32.
+  static __device__ __forceinline__ void find_norms(const Operand& operand, float (&norm)[2]) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float sums[2][2] = {};
@@ -64,28 +48,10 @@ struct TensorRows {
       }
       norm[r] = square_root(sum_of_quad((sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1])));
     }
-    return in_doubt(norm[0]) || in_doubt(norm[1]);
   }
-
-  // As the CPU has them, in float64.
-  static __device__ __forceinline__ void find_exact_norms(const Operand& operand, float (&norm)[2]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (!__any_sync(0xFFFFFFFFU, in_doubt(norm[r]))) continue;
-      double sums[2] = {};
-#pragma unroll
-      for (int s = 0; s < Shape::steps; ++s) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const float2 two = unpack_two<T>(operand[s][2 * h + r]);
-          const double first = two.x, second = two.y;
-          sums[0] = fma(first, first, sums[0]);
-          sums[1] = fma(second, second, sums[1]);
-        }
-      }
-      norm[r] = static_cast<float>(sqrt(sum_of_quad(sums[0] + sums[1])));
-    }
-  }
+  // A bound on their relative error: each sum has dim / 16 rounded additions, four more join them, and the root halves what they
+  // add up to and adds its own.
+  static constexpr float norm_uncertainty = (Shape::dim / 16 + 4) * 0x1p-25F + 0x1p-23F;
 
   // bf16 as fp16, times a power of two of each row.
   static __device__ __forceinline__ void convert(Operand& operand, const float (&scale)[2]) {
@@ -99,31 +65,37 @@ struct TensorRows {
       }
     }
   }
-
- private:
-  // A bound on the relative error of the float32 norm: each sum has dim / 16 rounded additions, four more join them, and the
-  // root halves what they add up to and adds its own.
-  static constexpr float uncertainty = (Shape::dim / 16 + 4) * 0x1p-25F + 0x1p-23F;
-
-  static __device__ __forceinline__ bool in_doubt(float norm) {
-    return __hne(__float2half_rn(norm * (1.0F - uncertainty)), __float2half_rn(norm * (1.0F + uncertainty)));
-  }
-  static __device__ __forceinline__ void put(Operand& operand, int p, int r, const uint4& four) {
-    operand[2 * p][r] = four.x, operand[2 * p][2 + r] = four.y;
-    operand[2 * p + 1][r] = four.z, operand[2 * p + 1][2 + r] = four.w;
-  }
-  template <typename Number>
-  static __device__ __forceinline__ Number sum_of_quad(Number sum) {
-    sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
-    return sum + __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-  }
 };
 
-// Planes of the thread's coordinates of both rows, whose values are sums * scale; bit i: the i-th coordinate.
+// The thread's i-th coordinate of row g + 8 r, times -1.
 template <typename Shape>
+__device__ __forceinline__ float sum_of(const float (&sums)[Shape::columns / 2], int r, int i) {
+  return sums[i / 2 * 4 + 2 * r + i % 2];
+}
+
+// Planes of the thread's coordinates of both rows; bit i: the i-th coordinate. 2 or 3 bits, see IndexPlanes.
+template <typename Shape, int bits>
 __device__ __forceinline__ void quantize_rows(const float (&sums)[Shape::columns / 2],
-                                              const float (&scale)[2], const std::uint32_t* table,
+                                              const float (&measure)[2], const MagnitudeCurve& curve,
                                               std::uint32_t (&planes)[2][4]) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    IndexPlanes<bits> pushed;
+#pragma unroll
+    for (int i = 0; i < Shape::lane_coordinates; ++i) {
+      pushed.push(curve, measure[r], i % 2, sum_of<Shape>(sums, r, i));
+    }
+    std::uint32_t finished[bits];
+    pushed.finish(Shape::lane_coordinates, finished);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) planes[r][j] = j < bits ? finished[j] : 0U;
+  }
+}
+
+// The same for any codebook: values are sums * scale.
+template <typename Shape>
+__device__ __forceinline__ void search_rows(const float (&sums)[Shape::columns / 2], const float (&scale)[2],
+                                            const std::uint32_t* table, std::uint32_t (&planes)[2][4]) {
   // 4 bins s, which is below 4 bins, as an integer in the low bits.
   constexpr float four_bins = 4.0F * SearchTable::bins, middle = 0x1p23F + four_bins / 2;
 #pragma unroll
@@ -133,7 +105,7 @@ __device__ __forceinline__ void quantize_rows(const float (&sums)[Shape::columns
   for (int c = Shape::lane_coordinates - 1; c >= 0; --c) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float sum = sums[c / 2 * 4 + 2 * r + c % 2];
+      const float sum = sum_of<Shape>(sums, r, c);
       const std::uint32_t offset = __float_as_uint(fmaf(sum, wide[r], middle)) & (4 * SearchTable::bins - 4);
       const std::uint32_t entry =
           *reinterpret_cast<const std::uint32_t*>(reinterpret_cast<const char*>(table) + offset);
@@ -161,12 +133,21 @@ struct CodeTile {
 
   // The thread's bytes of a piece of the block's.
   __device__ __forceinline__ void put(int row, int piece, int t, const std::uint32_t (&planes)[4]) const {
-    const int kept = kept_bytes(), first = piece * (Shape::columns / 8) + t * Shape::lane_bytes;
+    const int kept = kept_bytes();
+    const int first = piece * (Shape::columns / 8) + (t * Shape::lane_coordinates + 4) / 8;
     std::uint8_t* const to = shared + row * bits * kept + first;
 #pragma unroll
     for (int j = 0; j < most_tensor_bits; ++j) {
       if (j >= bits) break;
-      if constexpr (whole) {
+      if constexpr (Shape::lane_coordinates % 8 != 0) {
+        // Two and a half bytes: every second lane takes over the half byte of the lane after it.
+        const std::uint32_t beside = __shfl_xor_sync(0xFFFFFFFFU, planes[j], 1);
+        const bool even = t % 2 == 0;
+        constexpr std::uint32_t own_bits = (1U << Shape::lane_coordinates) - 1U;
+        const std::uint32_t word =
+            even ? (planes[j] & own_bits) | beside << Shape::lane_coordinates : planes[j] >> 4;
+        store_some_bytes<3>(to + j * kept, word, even ? 3 : 2);
+      } else if constexpr (whole) {
         store_bytes<Shape::lane_bytes>(to + j * kept, planes[j]);
       } else {
         store_some_bytes<Shape::lane_bytes>(to + j * kept, planes[j], kept - first);
@@ -200,8 +181,8 @@ struct CodeTile {
   }
 };
 
-// The encoder as a job of run_tiles.
-template <typename Shape, typename T, bool whole>
+// The encoder as a job of run_tiles. curve_bits: those that IndexPlanes is for, or 0 for the search table.
+template <typename Shape, typename T, bool whole, int curve_bits>
 struct EncodeJob {
   using Rows = TensorRows<Shape, T, whole>;
 
@@ -210,50 +191,41 @@ struct EncodeJob {
   std::int64_t stride;  // of tiles
   const std::uint32_t* table;
   CodeTile<Shape, whole> codes;
-  std::uint32_t operands_[2][Shape::steps][4];
-  float scale[2][2];  // of the sums, for each parity and row
+  std::uint8_t* rows;  // the warp's next ones
+  std::uint32_t operand_[Shape::steps][4];
+  float scale[2][2];  // what quantization wants to know of each parity's rows
 
-  template <int parity>
+  template <int>
   __device__ __forceinline__ auto& operand() {
-    return operands_[parity];
+    return operand_;
   }
+  template <int>
+  __device__ __forceinline__ void load(std::int64_t) {}
 
   __device__ __forceinline__ int row_chunks() const { return dim_of<Shape, whole>(p.dim) / 8; }
   // The warp's first row.
   __device__ __forceinline__ std::int64_t row_of(std::int64_t tile) const {
     return tile * wgmma_rows + place.warp % 4 * rows_a_warp;
   }
-  __device__ __forceinline__ void find_rows(std::int64_t tile, const uint4* (&row)[2]) const {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      // Rows past the end repeat the last one; nothing is written for them.
-      row[r] = p.x + min(row_of(tile) + place.g + 8 * r, p.n - 1) * row_chunks() + place.t;
-    }
-  }
-
-  __device__ __forceinline__ void begin(std::int64_t tile) {
-    load<0>(tile);
-    load<1>(tile + stride);
-  }
-
-  template <int parity>
-  __device__ __forceinline__ void load(std::int64_t tile) {
-    const uint4* row[2];
-    find_rows(tile, row);
-    Rows::load(operand<parity>(), row, row_chunks(), place.t);
-    const std::int64_t later = row_of(tile + 2 * stride);
-    if (place.lane == 0 && later + rows_a_warp <= p.n) {
-      prefetch(p.x + later * row_chunks(), rows_a_warp * row_chunks());
-    }
+  // Rows past the end are what they were; nothing is written for them.
+  __device__ __forceinline__ void fetch(std::int64_t tile) const {
+    const std::int64_t first = row_of(tile);
+    const std::int64_t count = min(std::int64_t{rows_a_warp}, p.n - first);
+    Rows::fetch(rows, p.x + first * row_chunks(), row_chunks(), static_cast<int>(count), place.lane);
   }
 
   template <int parity>
   __device__ __forceinline__ void prepare(std::int64_t tile) {
+    wait_for_copies<0>();
+    __syncwarp();
+    load_rows(operand_, rows, Rows::Tile::pitch);
+    __syncwarp();
+    fetch(tile + stride);
     float norm[2];
-    const bool doubt = Rows::find_norms(operand<parity>(), norm);
-    if (__any_sync(0xFFFFFFFFU, doubt)) {
-      Rows::find_exact_norms(operand<parity>(), norm);
-    }
+    Rows::find_norms(operand_, norm);
+    // Lanes 0 and 1 of a row's four store them.
+    const bool doubt = place.t < 2 && in_doubt(place.t == 0 ? norm[0] : norm[1], Rows::norm_uncertainty);
+    if (__any_sync(0xFFFFFFFFU, doubt)) find_exact_norms<T>(operand_, norm);
     const std::int64_t at = row_of(tile) + place.g + 8 * place.t;
     if (place.t < 2 && codes.part == 0 && at < p.n) {
       const float own = place.t == 0 ? norm[0] : norm[1];
@@ -269,18 +241,26 @@ struct EncodeJob {
         power[r] = __uint_as_float((254U - exponent) << 23);
         norm[r] *= power[r];
       }
-      Rows::convert(operand<parity>(), power);
+      Rows::convert(operand_, power);
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      scale[parity][r] = norm[r] > 0.0F ? __fdividef(SearchTable::scale / tensor_scale, norm[r]) : 0.0F;
+      if constexpr (curve_bits > 0) {
+        scale[parity][r] = IndexPlanes<curve_bits>::measure(p.curve, norm[r], tensor_scale);
+      } else {
+        scale[parity][r] = norm[r] > 0.0F ? __fdividef(-SearchTable::scale / tensor_scale, norm[r]) : 0.0F;
+      }
     }
   }
 
   template <int parity, int piece>
   __device__ __forceinline__ void take(std::int64_t tile, const float (&sums)[Shape::columns / 2]) {
     std::uint32_t planes[2][4];
-    quantize_rows<Shape>(sums, scale[parity], table, planes);
+    if constexpr (curve_bits > 0) {
+      quantize_rows<Shape, curve_bits>(sums, scale[parity], p.curve, planes);
+    } else {
+      search_rows<Shape>(sums, scale[parity], table, planes);
+    }
     codes.put(place.g, piece, place.t, planes[0]);
     codes.put(place.g + 8, piece, place.t, planes[1]);
     if constexpr (piece == Shape::part_pieces - 1) {
@@ -291,7 +271,7 @@ struct EncodeJob {
   }
 };
 
-template <typename Shape, typename T, bool whole>
+template <typename Shape, typename T, bool whole, int curve_bits>
 __global__ void __launch_bounds__(Shape::threads, 1)
     tensor_encode_kernel(const __grid_constant__ TensorEncode p) {
   using Memory = TensorMemory<Shape>;
@@ -304,23 +284,26 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   if (threadIdx.x < SearchTable::bins) table[threadIdx.x] = p.table.entry[threadIdx.x];
   static_assert(SearchTable::bins <= Shape::threads);
   __syncthreads();
-  EncodeJob<Shape, T, whole> job{
+  EncodeJob<Shape, T, whole, curve_bits> job{
       p,
       place,
       tiles.stride,
       table,
-      {p.bits, p.dim, tiles.part, bytes + Memory::code_offset + place.warp * Memory::stage_bytes}};
-  job.begin(tiles.first);
+      {p.bits, p.dim, tiles.part, bytes + Memory::code_offset + place.warp * Memory::encode_warp_bytes},
+      bytes + Memory::code_offset + place.warp * Memory::encode_warp_bytes + Memory::stage_bytes};
+  EncodeJob<Shape, T, whole, curve_bits>::Rows::clear(job.rows, place.lane);
+  job.fetch(tiles.first);
   run_tiles<Shape>(job, tiles,
                    operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(bytes))));
 }
 
-template <typename Shape, bool whole>
+template <typename Shape, bool whole, int curve_bits>
 void launch_tensor_encode(cudaStream_t stream, int processors, const TensorEncode& arguments,
                           ElementType type) {
   constexpr int bytes = TensorMemory<Shape>::encode_bytes;
-  const auto kernel = type == ElementType::float16 ? tensor_encode_kernel<Shape, __half, whole>
-                                                   : tensor_encode_kernel<Shape, __nv_bfloat16, whole>;
+  const auto kernel = type == ElementType::float16
+                          ? tensor_encode_kernel<Shape, __half, whole, curve_bits>
+                          : tensor_encode_kernel<Shape, __nv_bfloat16, whole, curve_bits>;
   allow_shared_memory("encode", kernel, bytes);
   kernel<<<tensor_grid<Shape>(processors, arguments.n), Shape::threads, bytes, stream>>>(arguments);
   check_launch("encode");
@@ -329,9 +312,18 @@ void launch_tensor_encode(cudaStream_t stream, int processors, const TensorEncod
 template <typename Shape>
 void launch_tensor_encode(cudaStream_t stream, int processors, const TensorEncode& arguments,
                           ElementType type) {
-  if (arguments.dim == Shape::dim)
-    return launch_tensor_encode<Shape, true>(stream, processors, arguments, type);
-  launch_tensor_encode<Shape, false>(stream, processors, arguments, type);
+  const auto launch = [&]<bool whole, int curve_bits>() {
+    launch_tensor_encode<Shape, whole, curve_bits>(stream, processors, arguments, type);
+  };
+  if (arguments.dim != Shape::dim) {
+    if constexpr (!Shape::exact) launch.template operator()<false, 0>();
+  } else if (arguments.curve_bits == 3) {
+    launch.template operator()<true, 3>();
+  } else if (arguments.curve_bits == 2) {
+    launch.template operator()<true, 2>();
+  } else {
+    launch.template operator()<true, 0>();
+  }
 }
 
 }  // namespace rotorquant::device

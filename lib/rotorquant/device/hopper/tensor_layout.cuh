@@ -2,10 +2,10 @@
 // Which coordinate of a vector stands where in the tensor-core products of tensor_codec.cuh.
 //
 // Products sum over their inner indices in any order and columns may stand in any order, so that the orders are chosen for
-// the thread's sake: lane (g, t) of a warp, g = lane / 4, t = lane mod 4, reads and writes whole 16-byte chunks of rows
-// g and g + 8, and whole bytes of their bit planes.
+// the thread's sake: lane (g, t) of a warp, g = lane / 4, t = lane mod 4, writes whole 16-byte chunks of rows
+// g and g + 8, and reads and writes whole bytes of their bit planes.
 //
-//   encode  inner: lane t holds chunks t, t + 4, ... of 8 coordinates. Columns: lane t gets columns / 4 consecutive ones.
+//   encode  inner: coordinates in their order. Columns: lane t gets columns / 4 consecutive ones.
 //   decode  inner: lane t holds columns / 4 consecutive coordinates. Columns: lane t gets chunks t, t + 4, ....
 //
 // Dims are padded with zeros to Shape::dim = pieces * columns; a piece is a product of its own: 64 rows times `columns`
@@ -30,6 +30,8 @@ struct TensorShape {
   static_assert(pieces % parts == 0 && !(local && parts > 1));
   static constexpr int dim = pieces * columns;
   static constexpr int steps = dim / wgmma_depth;
+  // Lanes hold parts of bytes: for vectors of this very dim, and encode alone.
+  static constexpr bool exact = columns % 32 != 0;
 
   static constexpr int own_steps = columns / wgmma_depth;
   // Steps of one piece's product, and which of all steps its i-th is: its own, two before and two behind them (at the ends of
@@ -50,9 +52,7 @@ struct TensorShape {
   static constexpr int lane_bytes = columns / 32;
   static constexpr int lane_coordinates = columns / 4;
 
-  static __host__ __device__ constexpr int encode_inner(int step, int k) {
-    return 32 * (step / 2) + 8 * (k % 8 / 2) + 4 * (step % 2) + 2 * (k / 8) + k % 2;
-  }
+  static __host__ __device__ constexpr int encode_inner(int step, int k) { return wgmma_depth * step + k; }
   static __host__ __device__ constexpr int encode_column(int piece, int n) {
     return columns * piece + lane_coordinates * (n % 8 / 2) + 2 * (n / 8) + n % 2;
   }

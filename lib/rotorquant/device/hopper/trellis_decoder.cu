@@ -108,8 +108,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     tables[i] = __ldg(reinterpret_cast<const uint4*>(given_tables) + i);
   TrellisDecodeJob<Shape, bits> job{
       {p, place, tiles.part, tiles.stride,
-       bytes + TensorMemory<Shape>::code_offset +
-           place.warp * (TensorMemory<Shape>::decode_stages * TensorMemory<Shape>::stage_bytes)},
+       bytes + TensorMemory<Shape>::code_offset + place.warp * TensorMemory<Shape>::decode_warp_bytes},
       *reinterpret_cast<const HalfPairs<bits>*>(tables),
       offset};
   job.begin(tiles.first);
