@@ -1,6 +1,6 @@
 #pragma once
 // Sixteen rows of fp16 or bf16 in the registers of a warp, as left operands of its tensor-core products (PTX mma.m16n8k16 and, half a
-// step, m16n8k8, fp32 sums), and their norms.
+// step, m16n8k8, fp32 sums), and what their norms need.
 //
 // Lane (g, t), g = lane / 4, t = lane mod 4: word 2 h + r of a step holds two coordinates of row g + 8 r.
 #include <cuda_bf16.h>

@@ -57,7 +57,7 @@ struct TensorMemory {
   static constexpr int stage_bytes = norm_offset + rows_a_warp * 2 + 16;
   static constexpr int most_bytes = 227 << 10;
   // Decoded rows on their way out, where lanes do not write them straight from registers.
-  static constexpr int result_bytes = Shape::columns == 128 ? rows_a_warp * Shape::columns * 2 : 0;
+  static constexpr int result_bytes = Shape::whole_rows ? rows_a_warp * Shape::columns * 2 : 0;
   static constexpr int fitting = ((most_bytes - code_offset) / Shape::warps - result_bytes) / stage_bytes;
   static constexpr int decode_stages = fitting < 4 ? fitting : 4;
   static_assert(decode_stages >= 2);

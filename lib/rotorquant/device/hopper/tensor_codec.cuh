@@ -26,6 +26,7 @@ namespace rotorquant::device {
 // How the index of a coordinate y of a unit vector is found: s = y scale + 1/2 lies between 0 and 1 and falls into one of 128 bins, none
 // of which holds, or nearly holds, more than one boundary. The bits of 1 + s as float32 plus entry[bin] have the index in their
 // top four bits. Bins near 0 lie in different banks of shared memory.
+// For 1 and 4 bits and padded dims; 2 and 3 bits have a faster way (index_planes.cuh).
 struct SearchTable {
   static constexpr int bins = 128;
   // Keeps s a bin away from 0 and 1: 4 bins s is rounded to an integer.

@@ -32,6 +32,8 @@ struct TensorShape {
   static constexpr int steps = dim / wgmma_depth;
   // Lanes hold parts of bytes: for vectors of this very dim, and encode alone.
   static constexpr bool exact = columns % 32 != 0;
+  // Decoded rows are written whole, by way of shared memory: faster where 64 bytes of a row are a quarter of it.
+  static constexpr bool whole_rows = columns == 128;
 
   static constexpr int own_steps = columns / wgmma_depth;
   // Steps of one piece's product, and which of all steps its i-th is: its own, two before and two behind them (at the ends of

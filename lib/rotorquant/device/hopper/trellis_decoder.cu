@@ -12,6 +12,7 @@ namespace {
 template <typename Base>
 struct PairShape : Base {
   static_assert(Base::pieces == 1);
+  static constexpr bool whole_rows = false;  // slower here: looking levels up keeps shared memory busy
   static __host__ __device__ constexpr int decode_inner(int step, int k) {
     return Base::lane_coordinates * (k % 8 / 2) + 4 * step + 2 * (k / 8) + k % 2;
   }
