@@ -16,20 +16,24 @@ struct TensorRows {
 
   // Before the first fetch: padding stays zero.
   static __device__ __forceinline__ void clear(std::uint8_t* shared, int lane) {
-    if constexpr (whole) return;
-    for (int i = 16 * lane; i < Tile::bytes; i += 16 * warp_size)
-      *reinterpret_cast<uint4*>(shared + i) = make_uint4(0, 0, 0, 0);
-    __syncwarp();
+    if constexpr (!whole) {
+      for (int i = 16 * lane; i < Tile::bytes; i += 16 * warp_size)
+        *reinterpret_cast<uint4*>(shared + i) = make_uint4(0, 0, 0, 0);
+      __syncwarp();
+    }
   }
   // One group of background copies: `count` rows of row_chunks chunks.
   static __device__ __forceinline__ void fetch(std::uint8_t* shared, const uint4* rows, int row_chunks,
                                                int count, int lane) {
-    if constexpr (whole) return Tile::fetch(shared, reinterpret_cast<const std::uint8_t*>(rows), count);
-    for (int row = lane / 8; row < count; row += 4) {
-      for (int chunk = lane % 8; chunk < row_chunks; chunk += 8)
-        copy_async_16(shared + row * Tile::pitch + 16 * chunk, rows + row * row_chunks + chunk);
+    if constexpr (whole) {
+      Tile::fetch(shared, reinterpret_cast<const std::uint8_t*>(rows), count);
+    } else {
+      for (int row = lane / 8; row < count; row += 4) {
+        for (int chunk = lane % 8; chunk < row_chunks; chunk += 8)
+          copy_async_16(shared + row * Tile::pitch + 16 * chunk, rows + row * row_chunks + chunk);
+      }
+      commit_copies();
     }
-    commit_copies();
   }
 
   // Norms of both rows, the same in all four lanes, in float32.
