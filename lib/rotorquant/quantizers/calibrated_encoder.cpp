@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <string>
 
 #include "rotorquant/codes/bit_string.hpp"
@@ -40,7 +39,7 @@ struct CalibratedCodec::Workspace {
         best(symbol_bytes),
         costs(num_centroids * cascade_lanes),
         scale_codes(num_centroids * cascade_lanes),
-        order(num_centroids) {}
+        ranks(num_centroids * cascade_lanes) {}
 
   std::vector<float> y;               // [dim] F (x - h - c) / sigma of the centroid at hand
   std::vector<float> error;           // [dim] y - n y^
@@ -50,7 +49,7 @@ struct CalibratedCodec::Workspace {
 
   std::vector<float> costs;         // [C, cascade_lanes] at the nearest scale code
   std::vector<int> scale_codes;     // [C, cascade_lanes] nearest to the residual's norm
-  std::vector<std::int32_t> order;  // [C] centroids
+  std::vector<std::int32_t> ranks;  // [C, cascade_lanes] of the costs
   // The best pairs of centroid and scale code of each key, best first: for a trellis up to trellis_candidates by scalar
   // levels, without one the best.
   std::array<std::vector<Candidate>, cascade_lanes> candidates;
@@ -172,16 +171,23 @@ void CalibratedCodec::search_pairs(const float* columns, const float* shifted, s
     }
     tried = std::min<std::int64_t>(num_centroids, search_.centroid_choices);
     chosen.resize(static_cast<std::size_t>(tried * cascade_lanes));
-    for (std::int64_t v = 0; v < count; ++v) {
-      std::iota(workspace.order.begin(), workspace.order.end(), 0);
-      std::partial_sort(workspace.order.begin(), workspace.order.begin() + tried, workspace.order.end(),
-                        [&](std::int32_t a, std::int32_t b) {
-                          const float cost_a = workspace.costs[at(a, v)];
-                          const float cost_b = workspace.costs[at(b, v)];
-                          return cost_a != cost_b ? cost_a < cost_b : a < b;
-                        });
-      for (std::int64_t t = 0; t < tried; ++t)
-        chosen[at(t, v)] = workspace.order[static_cast<std::size_t>(t)];
+    // The place of each centroid among all, by cost, then by index.
+    std::vector<std::int32_t>& ranks = workspace.ranks;
+    std::fill(ranks.begin(), ranks.end(), 0);
+    for (std::int64_t c = 1; c < num_centroids; ++c) {
+      for (std::int64_t before = 0; before < c; ++before) {
+        const float* cost = workspace.costs.data();
+        for (std::int64_t v = 0; v < cascade_lanes; ++v) {
+          const std::int32_t less = cost[at(c, v)] < cost[at(before, v)] ? 1 : 0;
+          ranks[at(before, v)] += less;
+          ranks[at(c, v)] += 1 - less;
+        }
+      }
+    }
+    for (std::int64_t c = 0; c < num_centroids; ++c) {
+      for (std::int64_t v = 0; v < count; ++v) {
+        if (ranks[at(c, v)] < tried) chosen[at(ranks[at(c, v)], v)] = static_cast<std::int32_t>(c);
+      }
     }
   }
 
@@ -205,12 +211,9 @@ void CalibratedCodec::search_pairs(const float* columns, const float* shifted, s
   }
 }
 
-// Coordinate descent of error^T metric error over the indices of workspace.best at a fixed scale: coordinate
-// i moves to the level nearest to the minimum over its own real value, given all other errors.
+// Coordinate descent of error^T metric error over the indices of workspace.best at a fixed scale.
 void CalibratedCodec::descend(float scale, Workspace& workspace) const {
-  const auto n = static_cast<std::size_t>(layout_.dim);
   const std::int64_t used = planes_.count_at_least(1);
-  const float inverse = 1.0F / scale;
   std::vector<float>& error = workspace.error;
   std::vector<float>& gradient = workspace.gradient;
   error = workspace.y;
@@ -219,20 +222,9 @@ void CalibratedCodec::descend(float scale, Workspace& workspace) const {
   }
   dense_product({error.data(), 1, layout_.dim}, {metric_.data(), layout_.dim, layout_.dim},
                 {gradient.data(), 1, layout_.dim});
+  const DescentProblem problem{level_search_, metric_.data(), scale};
   for (int sweep = 0; sweep < search_.descent_sweeps; ++sweep) {
-    bool changed = false;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(used); ++i) {
-      const NormalLevels& levels = levels_at(static_cast<std::int64_t>(i));
-      const std::uint8_t old_index = workspace.best[i];
-      const float target = scale * levels[old_index] + gradient[i] / diagonal_[i];
-      const std::uint8_t index = levels.index_of(target * inverse);
-      if (index == old_index) continue;
-      const float step = scale * (levels[index] - levels[old_index]);
-      workspace.best[i] = index;
-      for (std::size_t j = 0; j < n; ++j) gradient[j] -= step * metric_[i * n + j];
-      changed = true;
-    }
-    if (!changed) break;
+    if (!descend_once(isa_, problem, gradient.data(), workspace.best.data())) break;
   }
 }
 

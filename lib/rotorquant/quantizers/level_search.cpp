@@ -97,6 +97,32 @@ void level_costs(Isa isa, const LevelSearch& search, const float* columns, const
   }
 }
 
+bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::uint8_t* symbols) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return descend_once_avx512(problem, gradient, symbols);
+#endif
+  (void)isa;
+  const LevelSearch& search = problem.search;
+  const float inverse = 1.0F / problem.scale;
+  bool changed = false;
+  std::int64_t i = 0;
+  for (int width = max_width; width > 0; --width) {
+    const NormalLevels& levels = search.levels[width];
+    for (; i < search.ends[static_cast<std::size_t>(width)]; ++i) {
+      const std::uint8_t old_index = symbols[i];
+      const float target = problem.scale * levels[old_index] + gradient[i] / search.diagonal[i];
+      const std::uint8_t index = levels.index_of(target * inverse);
+      if (index == old_index) continue;
+      const float step = problem.scale * (levels[index] - levels[old_index]);
+      symbols[i] = index;
+      const float* row = problem.metric + i * search.dim;
+      for (std::int64_t j = 0; j < search.dim; ++j) gradient[j] -= step * row[j];
+      changed = true;
+    }
+  }
+  return changed;
+}
+
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return squared_distance_avx512(x, y, offset, count);

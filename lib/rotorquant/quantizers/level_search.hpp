@@ -54,6 +54,16 @@ void search_levels(Isa isa, const LevelSearch& search, const float* y, float sca
 void level_costs(Isa isa, const LevelSearch& search, const float* columns, const float* less,
                  const float* scales, float* costs);
 
+struct DescentProblem {
+  const LevelSearch& search;
+  const float* metric;  // [dim, dim], its diagonal search.diagonal
+  float scale;
+};
+// One sweep of coordinate descent of error^T metric error: each coordinate with bits, in order, moves to the level nearest
+// to the minimum over its own real value, given all other errors. gradient [dim] is metric error and kept so; symbols
+// [dim]. Whether any of them changed.
+bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
+
 // ||x - y + offset||^2 of vectors of `count` coordinates, `offset` null for none: differences rounded to float32, their
 // squares added in float64 in dot_product.hpp's order.
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count);
@@ -61,6 +71,7 @@ double squared_distance(Isa isa, const float* x, const float* y, const float* of
 void search_levels_avx512(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
 void level_costs_avx512(const LevelSearch& search, const float* columns, const float* less,
                         const float* scales, float* costs);
+bool descend_once_avx512(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
 double squared_distance_avx512(const float* x, const float* y, const float* offset, std::int64_t count);
 
 }  // namespace rotorquant
