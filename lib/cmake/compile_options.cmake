@@ -14,10 +14,10 @@ if(ROTORQUANT_NATIVE)
 endif()
 if(ROTORQUANT_SANITIZE)
   target_compile_options(rotorquant_compile_options INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer>)
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${ROTORQUANT_SANITIZE} -fno-sanitize-recover=undefined -fno-omit-frame-pointer>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # Instrumented, more of Eigen's decompositions meet the false alarm above, by another name.
     target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-uninitialized>)
   endif()
-  target_link_options(rotorquant_compile_options INTERFACE -fsanitize=address,undefined)
+  target_link_options(rotorquant_compile_options INTERFACE -fsanitize=${ROTORQUANT_SANITIZE})
 endif()
