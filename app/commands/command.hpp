@@ -57,8 +57,8 @@ int gpu_index(const std::string& device);
 // The name of the GPU that a checked device means; nothing for the CPU.
 std::optional<std::string> gpu_name(const std::string& device);
 
-// Refuses, as a UsageError, an output that is one of the inputs or another output, under whatever name. Empty names and "-" are
-// none.
+// Refuses, as a UsageError, an output that is one of the inputs or another output, under whatever name. Empty
+// names and "-" are none.
 void check_outputs(const std::vector<std::string>& inputs, const std::vector<std::string>& outputs);
 
 // An output that only a file can be: neither empty nor "-".

@@ -1,5 +1,5 @@
-// rotorquant reconstruct: the dump again with keys and values as a quantized cache gives them back, so that any framework can
-// run them.
+// rotorquant reconstruct: the dump again with keys and values as a quantized cache gives them back, so that
+// any framework can run them.
 #include "evaluation/sweep/reconstruct.hpp"
 
 #include <fmt/format.h>

@@ -1,7 +1,8 @@
 // Codes rows with a quantizer of the registry, for comparisons with other people's implementations:
 //   encode_rows SPEC BITS SEED DIM FOLDER
-// reads FOLDER/rows.f32 [n, DIM] and writes there, as raw little-endian arrays, codes.u8 (the arrays of the layout, one after the
-// other), decoded.f32 [n, DIM] and, for quantizers with a rotation R, rotated.f32 [n, rotated dim]: R x of each row.
+// reads FOLDER/rows.f32 [n, DIM] and writes there, as raw little-endian arrays, codes.u8 (the arrays of the
+// layout, one after the other), decoded.f32 [n, DIM] and, for quantizers with a rotation R, rotated.f32 [n,
+// rotated dim]: R x of each row.
 #include <cstdio>
 #include <cstring>
 #include <exception>

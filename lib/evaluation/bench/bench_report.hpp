@@ -26,7 +26,8 @@ nlohmann::ordered_json bench_report(const RunInfo& run, const std::vector<BenchR
 
 // One table for each shape, a line for each operation.
 Document bench_tables(const std::vector<ReportFile>& reports);
-// One table for all shapes that differ in their number of vectors alone: a line for each operation, a column for each number.
+// One table for all shapes that differ in their number of vectors alone: a line for each operation, a column
+// for each number.
 Document latency_tables(const std::vector<ReportFile>& reports);
 
 }  // namespace rotorquant::evaluation

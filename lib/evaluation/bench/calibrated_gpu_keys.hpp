@@ -1,6 +1,6 @@
 #pragma once
-// The benchmark's operations with calibrated keys on a GPU: scores of query groups and attention, with rotary embeddings. Keys are
-// fitted, adapted and encoded on the CPU.
+// The benchmark's operations with calibrated keys on a GPU: scores of query groups and attention, with rotary
+// embeddings. Keys are fitted, adapted and encoded on the CPU.
 #include <memory>
 #include <string>
 

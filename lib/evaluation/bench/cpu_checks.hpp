@@ -1,5 +1,6 @@
 #pragma once
-// The data that a group of CPU operations works on, and whether what an operation left there is right: known before anything is timed.
+// The data that a group of CPU operations works on, and whether what an operation left there is right: known
+// before anything is timed.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -77,16 +78,17 @@ void for_checked_host_rows(const HostData& data, const Body& body) {
   }
 }
 
-// Each throws an Error that names the operation, the quantizer and the first wrong vector; the first two run the operation themselves.
-// Checked rows have the codes that the float32 path gives them alone.
+// Each throws an Error that names the operation, the quantizer and the first wrong vector; the first two run
+// the operation themselves. Checked rows have the codes that the float32 path gives them alone.
 void check_encode(HostSubject& subject);
-// Checked rows decode to the values that the float32 path gives them alone, and these are nearer to x than 0 is, unless the quantizer
-// was fitted to vectors of another kind.
+// Checked rows decode to the values that the float32 path gives them alone, and these are nearer to x than 0
+// is, unless the quantizer was fitted to vectors of another kind.
 void check_decode(HostSubject& subject);
 // The score at `row` against that of x in float64.
 void check_score(const HostData& data, const std::vector<float>& x, std::int64_t row, const std::string& text,
                  double tolerance);
-// The outputs against float64 attention over `rows` [distinct, dim], keys and values alike, which the tokens repeat.
+// The outputs against float64 attention over `rows` [distinct, dim], keys and values alike, which the tokens
+// repeat.
 void check_attend(const HostData& data, const std::vector<float>& rows, const std::string& text);
 
 }  // namespace rotorquant::evaluation

@@ -74,7 +74,8 @@ CublasRotation::~CublasRotation() {
 
 void CublasRotation::apply(const void* matrix, const void* x, void* y, rotorquant::ElementType type,
                            std::int64_t rows, std::int64_t dim) const {
-  // To cuBLAS, whose matrices are column-major, the arrays are R^T [dim, dim], X^T and Y^T [dim, rows]: Y^T = (R^T)^T X^T.
+  // To cuBLAS, whose matrices are column-major, the arrays are R^T [dim, dim], X^T and Y^T [dim, rows]: Y^T =
+  // (R^T)^T X^T.
   const float one = 1.0F, zero = 0.0F;
   const int element = data_type(type), d = static_cast<int>(dim);
   check(library_.gemm(handle_, transpose, no_transpose, d, static_cast<int>(rows), d, &one, matrix, element,

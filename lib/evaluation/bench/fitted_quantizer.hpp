@@ -1,6 +1,7 @@
 #pragma once
-// Quantizers that are fitted to data, for the benchmark: by transforms that `rotorquant calibrate` wrote, or else by a
-// fit to the benchmark's own vectors as keys without RoPE. Their speed depends on the fit in its bit widths alone.
+// Quantizers that are fitted to data, for the benchmark: by transforms that `rotorquant calibrate` wrote, or
+// else by a fit to the benchmark's own vectors as keys without RoPE. Their speed depends on the fit in its
+// bit widths alone.
 #include <memory>
 #include <string>
 
@@ -19,8 +20,8 @@ std::shared_ptr<const TransformSet> bench_transforms(const std::string& path, co
                                                      HostView<const float> keys,
                                                      HostView<const float> queries);
 
-// The quantizer of the set's first head, adapted to a sequence that begins with `keys`. Errors: UsageError for unknown
-// parameters; a set of another dimension or width.
+// The quantizer of the set's first head, adapted to a sequence that begins with `keys`. Errors: UsageError
+// for unknown parameters; a set of another dimension or width.
 std::shared_ptr<const Quantizer> fitted_quantizer(const std::string& text, const BenchShape& shape,
                                                   const std::shared_ptr<const TransformSet>& transforms,
                                                   HostView<const float> keys);

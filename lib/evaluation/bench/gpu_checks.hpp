@@ -1,5 +1,6 @@
 #pragma once
-// The data that a group of GPU operations works on, and whether what an operation left there is right: known before anything is timed.
+// The data that a group of GPU operations works on, and whether what an operation left there is right: known
+// before anything is timed.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -125,8 +126,8 @@ struct CheckedRow {
 void check_row(const float* got, const float* want, std::int64_t dim, double tolerance,
                const CheckedRow& row);
 
-// Each throws an Error that names the operation, the quantizer and the first wrong vector. check_encode and check_decode run the
-// operation themselves.
+// Each throws an Error that names the operation, the quantizer and the first wrong vector. check_encode and
+// check_decode run the operation themselves.
 void check_encode(const GpuSubject& subject);
 void check_decode(const GpuSubject& subject);
 // Scores of the first `queries` queries.
@@ -139,7 +140,8 @@ KeyOfToken repeated_rows(const GpuData& data, std::vector<float> rows);
 
 // The first checked rows of scores [heads * queries_a_head, tokens] of the first head.
 void check_group_scores(const GpuData& data, const KeyOfToken& key_of, const std::string& text);
-// The outputs of the first head against float64 attention over its keys and values, which repeat `values` [distinct, dim].
+// The outputs of the first head against float64 attention over its keys and values, which repeat `values`
+// [distinct, dim].
 void check_attention(const GpuData& data, const KeyOfToken& key_of, const std::vector<float>& values,
                      const std::string& text);
 

@@ -1,7 +1,7 @@
 #pragma once
 // Times the operations of a group in interleaved rounds: round after round, each operation once, so that
-// whatever slows the machine for a while slows all of them. Ratios are formed inside a round, and medians over
-// rounds.
+// whatever slows the machine for a while slows all of them. Ratios are formed inside a round, and medians
+// over rounds.
 #include <cstdint>
 #include <map>
 #include <string>

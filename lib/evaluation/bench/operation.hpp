@@ -1,7 +1,7 @@
 #pragma once
-// What the benchmark times: one operation of one quantizer, or a baseline such as a copy, on data of one size.
-// CPU and GPU, ours and rivals': all are described this way, so that one harness times, compares and reports
-// them.
+// What the benchmark times: one operation of one quantizer, or a baseline such as a copy, on data of one
+// size. CPU and GPU, ours and rivals': all are described this way, so that one harness times, compares and
+// reports them.
 #include <cstdint>
 #include <functional>
 #include <string>

@@ -1,6 +1,6 @@
 #pragma once
-// Fits the parameters of `rotorquant-calibrated`, and what calibrated rivals need, to captured keys and queries, per layer and KV
-// head:
+// Fits the parameters of `rotorquant-calibrated`, and what calibrated rivals need, to captured keys and
+// queries, per layer and KV head:
 //   1. weights of tokens from the attention they receive, centroids of keys before RoPE (k-means);
 //   2. the covariance S_k of what the centroids leave, each key on its own scale, and the query metric S_q;
 //   3. for every bit width a cascade of 3x3 blocks: greedy triples, then L-BFGS on all blocks together;

@@ -5,8 +5,8 @@
 
 namespace rotorquant::evaluation::calibration {
 
-// Keys turned back by the model's RoPE, the first `sinks` of each sequence left out; all queries. Components are the eigenvectors of
-// the keys' covariance, each with its largest entry positive.
+// Keys turned back by the model's RoPE, the first `sinks` of each sequence left out; all queries. Components
+// are the eigenvectors of the keys' covariance, each with its largest entry positive.
 KeyStatistics measure_statistics(const CalibrationInput& input, const CalibrationModel& model,
                                  std::int64_t sinks);
 

@@ -77,7 +77,8 @@ std::vector<T> read_all(const Dataset& dataset, hid_t memory_type) {
 }  // namespace
 
 Session::Session() : lock_(library_mutex()) {
-  // Handles close files themselves. The library's own exit handler would write once more what a full disk refused, and crash.
+  // Handles close files themselves. The library's own exit handler would write once more what a full disk
+  // refused, and crash.
   static const bool without_exit_handler = H5dont_atexit() >= 0;
   static_cast<void>(without_exit_handler);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);

@@ -1,5 +1,6 @@
 #pragma once
-// A figure between a report and its drawing: what gnuplot and an HTML page need to know, and nothing of either.
+// A figure between a report and its drawing: what gnuplot and an HTML page need to know, and nothing of
+// either.
 #include <string>
 #include <vector>
 

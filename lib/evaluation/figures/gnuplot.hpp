@@ -16,8 +16,9 @@ void check_picture_format(const std::string& name);
 std::string gnuplot_data(const Figure& figure);
 std::string gnuplot_script(const Figure& figure);
 
-// Writes NAME.dat, NAME.gp and NAME.<format> of every figure to `folder`, made if missing, each under its name only when complete.
-// Returns the pictures' paths. Without gnuplot, or where it fails, an Error says so and no picture appears.
+// Writes NAME.dat, NAME.gp and NAME.<format> of every figure to `folder`, made if missing, each under its
+// name only when complete. Returns the pictures' paths. Without gnuplot, or where it fails, an Error says so
+// and no picture appears.
 std::vector<std::string> draw_figures(const std::vector<Figure>& figures, const std::string& folder,
                                       const std::vector<std::string>& formats);
 

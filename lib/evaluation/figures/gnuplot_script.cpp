@@ -12,7 +12,8 @@
 namespace rotorquant::evaluation {
 namespace {
 
-// Okabe and Ito's colours, which people with any colour vision can tell apart, without their yellow, too pale for lines.
+// Okabe and Ito's colours, which people with any colour vision can tell apart, without their yellow, too pale
+// for lines.
 constexpr std::array<std::string_view, 7> colours{"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                                   "#E69F00", "#56B4E9", "#000000"};
 constexpr std::array<int, 6> markers{7,  5,  9,
@@ -25,7 +26,8 @@ constexpr int row_height = 22;      // of a legend line, or of a word on a verti
 constexpr int margin_height = 90;   // title and labels
 constexpr double pdf_dots = 100.0;  // per inch
 
-// A word of an axis or legend between gnuplot's double quotes. Escapes are the only markup there: every terminal is `noenhanced`.
+// A word of an axis or legend between gnuplot's double quotes. Escapes are the only markup there: every
+// terminal is `noenhanced`.
 std::string quoted(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {

@@ -7,7 +7,8 @@
 //   positions  attention KL by position in the sequence, at one width
 //   ladder     attention KL by rotation, from none to dense, of quantizers that differ in nothing else
 //
-// A dump without queries has key NMSE instead, and no figure by position. A figure that would show a single point is left out.
+// A dump without queries has key NMSE instead, and no figure by position. A figure that would show a single
+// point is left out.
 #include <cstdint>
 #include <optional>
 #include <vector>

@@ -1,6 +1,6 @@
 #pragma once
-// Where a quantizer stands among those that differ in their rotation alone: one codec, one codebook, from no rotation to a
-// dense one.
+// Where a quantizer stands among those that differ in their rotation alone: one codec, one codebook, from no
+// rotation to a dense one.
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -12,8 +12,8 @@ struct RotationRung {
   std::string label;
 };
 
-// Of a specification as reports hold it ("turboquant:rotation=hadamard"); none for a quantizer with a codec, scale or option
-// of its own, which a ladder must not mix with the others.
+// Of a specification as reports hold it ("turboquant:rotation=hadamard"); none for a quantizer with a codec,
+// scale or option of its own, which a ladder must not mix with the others.
 std::optional<RotationRung> rotation_rung(const std::string& specification);
 
 }  // namespace rotorquant::evaluation

@@ -1,6 +1,7 @@
 #pragma once
-// Output that appears under its final name only when complete: it is written as PATH.partial and renamed at the
-// end. Whatever ends the work before, an exception or SIGINT, SIGTERM or SIGHUP, takes PATH.partial with it.
+// Output that appears under its final name only when complete: it is written as PATH.partial and renamed at
+// the end. Whatever ends the work before, an exception or SIGINT, SIGTERM or SIGHUP, takes PATH.partial with
+// it.
 #include <string>
 
 namespace rotorquant::evaluation {
@@ -11,8 +12,8 @@ class PartialFile {
   explicit PartialFile(const std::string& path);
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;
-  // Removes the file unless it was published. One that was there before this object, and that created() did not
-  // take over, stays.
+  // Removes the file unless it was published. One that was there before this object, and that created() did
+  // not take over, stays.
   ~PartialFile();
 
   const std::string& path() const { return path_; }  // to write to

@@ -13,9 +13,9 @@
 //   attention/top8    mean of |A ∩ B| / min(8, visible keys), A and B the keys with the eight largest scores
 //   output/*          Σ‖p̂ v̂ - p v‖² / Σ‖p v‖², and with v or p exact
 //
-// A row is one (query, query head). Everything here is float64 and defines the metrics; rounded_attention.hpp computes them several
-// times faster. A metric that is undefined (no queries, all
-// outputs zero, slope and correlation of a constant) is NaN.
+// A row is one (query, query head). Everything here is float64 and defines the metrics; rounded_attention.hpp
+// computes them several times faster. A metric that is undefined (no queries, all outputs zero, slope and
+// correlation of a constant) is NaN.
 #include <cstdint>
 #include <vector>
 
@@ -127,8 +127,8 @@ class AttentionReference {
   bool keeps_probabilities_ = false;
 };
 
-// The metrics of one cell in the order of metric_registry(). keys [T, d], values [T, d_v]: what a cache gives back; the error of
-// vectors is that of `coded`. Each workspace serves one thread at a time.
+// The metrics of one cell in the order of metric_registry(). keys [T, d], values [T, d_v]: what a cache gives
+// back; the error of vectors is that of `coded`. Each workspace serves one thread at a time.
 std::vector<double> evaluate_cell(const AttentionReference& reference, const SeenTensor& keys,
                                   const SeenTensor& values, AttentionWorkspace& workspace);
 // Without a window.

@@ -100,7 +100,8 @@ void estimate_products(const AttentionReference& reference, const AttentionRefer
   }
 }
 
-// weights [rows, stride] times v̂ -> workspace.outputs, for values that the window holds from the window's panels.
+// weights [rows, stride] times v̂ -> workspace.outputs, for values that the window holds from the window's
+// panels.
 void estimate_outputs(const AttentionReference& reference, const AttentionReference::Block& block,
                       const SeenTensor& values, const double* weights, AttentionWorkspace& workspace) {
   const std::int64_t value_dim = values.coded.cols;

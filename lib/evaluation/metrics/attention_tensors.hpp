@@ -20,9 +20,9 @@ struct HeadTensors {
   std::int64_t min_context = 0;
 };
 
-// Keys or values as queries meet them in a cache. Where the cache keeps its most recent tokens in 16 bits, a query that sees n tokens
-// meets tokens coded_end[n] .. n - 1 as `recent` has them, and those before as `coded` has them: the state of the cache when that
-// query is the newest.
+// Keys or values as queries meet them in a cache. Where the cache keeps its most recent tokens in 16 bits, a
+// query that sees n tokens meets tokens coded_end[n] .. n - 1 as `recent` has them, and those before as
+// `coded` has them: the state of the cache when that query is the newest.
 struct SeenTensor {
   HostView<const float> coded;          // [T, d]
   HostView<const float> recent;         // [T, d]; no rows: there is no window

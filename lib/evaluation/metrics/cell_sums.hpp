@@ -31,7 +31,8 @@ struct CellSums {
   double output_error_keys = 0.0;
   double output_error_values = 0.0;
 
-  // Adds a row that sees `visible` of `num_keys` keys, whose top keys are `exact`; `found` are those that its estimates select.
+  // Adds a row that sees `visible` of `num_keys` keys, whose top keys are `exact`; `found` are those that its
+  // estimates select.
   void add_row(const RowSums& row, double row_divergence, const TopKeys& exact, const TopOverlap& found,
                std::int64_t visible, std::int64_t num_keys);
 };

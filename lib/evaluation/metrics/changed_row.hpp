@@ -7,8 +7,8 @@
 //   KL(p‖p̂) = log(1 + G),  G = Σ p g(x)
 //   p̂ - p   = p (x + g(x) - G) / (1 + G)
 //
-// No term cancels another: a divergence of 1e-9 nats has as many correct digits in float32 as one of 1, and p̂
-// itself, which float32 would round, is never formed.
+// No term cancels another: a divergence of 1e-9 nats has as many correct digits in float32 as one of 1, and
+// p̂ itself, which float32 would round, is never formed.
 #include <cstdint>
 
 #include "evaluation/metrics/aligned_buffer.hpp"

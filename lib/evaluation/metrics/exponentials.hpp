@@ -1,6 +1,6 @@
 #pragma once
-// The exponentials of attention rows, to the same bits for a number, for a vector of them and on a GPU: to be compiled without
-// contraction to fused multiply-adds.
+// The exponentials of attention rows, to the same bits for a number, for a vector of them and on a GPU: to be
+// compiled without contraction to fused multiply-adds.
 #include <cstring>
 
 #ifdef __CUDACC__
@@ -15,14 +15,16 @@ namespace rotorquant::evaluation {
 // nothing.
 inline constexpr float largest_change = 30.0F;
 
-// Within 4e-7 of g(x) for |x| <= largest_change. With x = k ln 2 + r, g(x) = 2^k g(r) + (2^k - 1) + (2^k r - x), whose last two
-// terms vanish exactly where k = 0. Floats: float or a vector of them; Bits: uint32 or as many of them.
+// Within 4e-7 of g(x) for |x| <= largest_change. With x = k ln 2 + r, g(x) = 2^k g(r) + (2^k - 1) + (2^k r -
+// x), whose last two terms vanish exactly where k = 0. Floats: float or a vector of them; Bits: uint32 or as
+// many of them.
 template <typename Floats, typename Bits>
 ROTORQUANT_HOST_DEVICE inline Floats second_order_exponential(const Floats& x) {
   constexpr float log2e = 0x1.715476p0F;
   // x + 1.5 * 2^23 rounds x to an integer, which then stands in the lowest bits.
   constexpr float rounding_shift = 0x1.8p23F;
-  // ln 2 = ln2_high + ln2_low; the high part has 9 trailing zero bits, so that its product with |k| < 64 is exact.
+  // ln 2 = ln2_high + ln2_low; the high part has 9 trailing zero bits, so that its product with |k| < 64 is
+  // exact.
   constexpr float ln2_high = 0x1.62e4p-1F;
   constexpr float ln2_low = 0x1.7f7d1cp-20F;
   const Floats shifted = x * log2e + rounding_shift;
@@ -44,8 +46,8 @@ ROTORQUANT_HOST_DEVICE inline Floats second_order_exponential(const Floats& x) {
   return power * (r * r * series) + ((power - 1.0F) + (power * r - x));
 }
 
-// e^x for x <= 0, within 1.5 units in the last place, and 0 below e^-708, where e^x would leave the normal range; 1 for x > 0.
-// Doubles: double or a vector of them; Bits: int64 or as many of them.
+// e^x for x <= 0, within 1.5 units in the last place, and 0 below e^-708, where e^x would leave the normal
+// range; 1 for x > 0. Doubles: double or a vector of them; Bits: int64 or as many of them.
 template <typename Doubles, typename Bits>
 ROTORQUANT_HOST_DEVICE inline Doubles share_exponential(const Doubles& exponent) {
   constexpr double smallest_exponent = -708.0;

@@ -48,11 +48,13 @@ struct IntegerRows {
   }
 };
 
-// Rounds x [count] to values [count rounded up to 16], 0 beyond, and scales [num_chunks(count)]. x may be read up to the next multiple
-// of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become 0.
+// Rounds x [count] to values [count rounded up to 16], 0 beyond, and scales [num_chunks(count)]. x may be
+// read up to the next multiple of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become
+// 0.
 void round_row(const float* x, std::int64_t count, std::int16_t* values, float* scales);
 
-// The right operand b [depth, cols]. Panels follow one another: those of chunk c begin at value 128 c padded_cols() and scale c padded_cols().
+// The right operand b [depth, cols]. Panels follow one another: those of chunk c begin at value 128 c
+// padded_cols() and scale c padded_cols().
 class IntegerPanels {
  public:
   // b = x, x [depth, cols].
@@ -87,8 +89,8 @@ class IntegerPanels {
 };
 
 // c(r, j) = sum over k < depth of a(r, k) b(k, j), for r < rows and the columns j of the first
-// ceil(cols / integer_panel_width) panels: c has room for so many. depth <= b.depth(), cols <= b's; a is 0 from
-// depth to the next even column.
+// ceil(cols / integer_panel_width) panels: c has room for so many. depth <= b.depth(), cols <= b's; a is 0
+// from depth to the next even column.
 void integer_product(const IntegerRows& a, std::int64_t rows, std::int64_t depth, const IntegerPanels& b,
                      std::int64_t cols, float* c, std::int64_t c_stride);
 

@@ -1,7 +1,7 @@
 #pragma once
-// Vectors (here of eight float64) that GCC and Clang keep in whatever vector registers the target has: one of 512 bits or
-// several smaller. Used as local variables alone, since passing them by value is part of no portable calling
-// convention.
+// Vectors (here of eight float64) that GCC and Clang keep in whatever vector registers the target has: one of
+// 512 bits or several smaller. Used as local variables alone, since passing them by value is part of no
+// portable calling convention.
 #include <cstdint>
 #include <cstring>
 

@@ -7,11 +7,11 @@
 //   KL(p‖p̂) and p̂ - p from e              in float32, without cancellation (changed_row.hpp)
 //   p̂ v̂ - p v = (p̂ - p) v + p Δv + (p̂ - p) Δv, whose three products are again in rounded integers
 //
-// so that every rounding is relative to the error itself, and all sums over rows are float64. Exact scores and
-// probabilities are float64, computed once per head and rounded once. Over a captured head (1536 rows) a metric
-// agrees with the float64 one to 3e-5 on average and 2e-4 at worst, over a few dozen rows to 2e-3; `ip/bias`, a
-// mean of signed errors, to 1e-5 of `ip/rmse`; `attention/top1` and `attention/top8` may count a row otherwise
-// whose scores lie closer than that.
+// so that every rounding is relative to the error itself, and all sums over rows are float64. Exact scores
+// and probabilities are float64, computed once per head and rounded once. Over a captured head (1536 rows) a
+// metric agrees with the float64 one to 3e-5 on average and 2e-4 at worst, over a few dozen rows to 2e-3;
+// `ip/bias`, a mean of signed errors, to 1e-5 of `ip/rmse`; `attention/top1` and `attention/top8` may count a
+// row otherwise whose scores lie closer than that.
 #include <cstdint>
 #include <vector>
 
@@ -59,7 +59,8 @@ struct RoundedWorkspace {
   AlignedBuffer wide;
 };
 
-// What the cells of one KV head share. Immutable once built; any number of threads may evaluate cells against it.
+// What the cells of one KV head share. Immutable once built; any number of threads may evaluate cells against
+// it.
 class RoundedReference {
  public:
   // `exact` must outlive it. Rows are kept when they fit `max_bytes`, and computed again for every cell

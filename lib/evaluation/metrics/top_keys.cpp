@@ -60,7 +60,8 @@ struct VectorsOf<double> {
   using Counts = LongLanes;
 };
 
-// How many scores rank before each of the selected keys. There are no branches on scores, which could not be predicted.
+// How many scores rank before each of the selected keys. There are no branches on scores, which could not be
+// predicted.
 template <typename Score>
 class Ranks {
  public:

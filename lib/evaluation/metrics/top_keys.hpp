@@ -22,7 +22,8 @@ struct TopOverlap {
   std::int32_t common = 0;  // keys of both selections
 };
 
-// The overlap of `top` with top_keys(scores, count), which is not formed: the rank of each of the eight keys is counted.
+// The overlap of `top` with top_keys(scores, count), which is not formed: the rank of each of the eight keys
+// is counted.
 template <typename Score>
 TopOverlap top_overlap(const Score* scores, std::int64_t count, const TopKeys& top);
 

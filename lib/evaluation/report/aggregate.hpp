@@ -43,7 +43,8 @@ struct Row {
       0.0;  // sinks, shifts: stored once a sequence, over all its values; the sum of:
   std::vector<std::pair<std::string, double>> side;  // by name
   std::vector<MetricSummary> metrics;                // in registry order
-  // (tag, mean over seeds and KV heads at each of the dataset's layers; NaN where a layer has none) of layer_metrics.
+  // (tag, mean over seeds and KV heads at each of the dataset's layers; NaN where a layer has none) of
+  // layer_metrics.
   std::vector<std::pair<std::string, std::vector<double>>> by_layer;
   // time/encode and time/decode: seconds for all cells of one seed. throughput/*: keys and values per second.
   std::vector<MetricSummary> timings;

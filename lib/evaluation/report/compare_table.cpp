@@ -16,7 +16,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A number with its confidence interval, where the comparison has them; as many decimals as the three need together.
+// A number with its confidence interval, where the comparison has them; as many decimals as the three need
+// together.
 TableCell interval_cell(const Json& comparison, const char* member, const char* interval_member,
                         NumberKind kind) {
   TableCell cell;
@@ -45,7 +46,8 @@ TableCell percent_cell(double share) {
   return cell;
 }
 
-// Against the baseline's curve at the candidate's size; empty where both store the same or the curve does not reach.
+// Against the baseline's curve at the candidate's size; empty where both store the same or the curve does not
+// reach.
 TableCell ratio_cell(const Json& at_equal_bits) {
   TableCell cell;
   if (at_equal_bits.is_null()) return cell;

@@ -7,7 +7,8 @@
 
 namespace rotorquant::evaluation {
 
-// Metrics down, targets across, over all rows and within each width. Reports without rank correlations are an Error.
+// Metrics down, targets across, over all rows and within each width. Reports without rank correlations are an
+// Error.
 Document correlation_document(const std::vector<ReportFile>& reports);
 
 }  // namespace rotorquant::evaluation

@@ -1,6 +1,6 @@
 #pragma once
-// One self-contained HTML page: no script, style, font or picture from elsewhere. Without JavaScript, on a phone and in print it
-// says the same; with it, a click on a column's head sorts the table.
+// One self-contained HTML page: no script, style, font or picture from elsewhere. Without JavaScript, on a
+// phone and in print it says the same; with it, a click on a column's head sorts the table.
 #include <string>
 #include <string_view>
 #include <utility>

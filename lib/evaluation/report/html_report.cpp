@@ -61,7 +61,8 @@ std::string sentence(const Finding& found, const std::string& metric) {
                      widths, metric, ratios);
 }
 
-// A sentence for each dump, candidate and verdict, of the metric that comparisons come with first: the most telling one.
+// A sentence for each dump, candidate and verdict, of the metric that comparisons come with first: the most
+// telling one.
 void append_comparisons(const std::vector<ReportFile>& reports, const ReportFile& report,
                         std::vector<std::string>& verdict) {
   const Json& comparisons = report.json.at("comparisons");

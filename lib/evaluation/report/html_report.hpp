@@ -9,8 +9,9 @@
 
 namespace rotorquant::evaluation {
 
-// In words, the most telling first: what comparisons found, for each dump; without comparisons, which quantizer has the lowest
-// attention KL (without queries: key NMSE) at each width, as a mean that nothing has tested.
+// In words, the most telling first: what comparisons found, for each dump; without comparisons, which
+// quantizer has the lowest attention KL (without queries: key NMSE) at each width, as a mean that nothing has
+// tested.
 std::vector<std::string> verdict_in_words(const std::vector<ReportFile>& reports);
 
 // `figures` come from the caller, since they are drawn by an external program.

@@ -4,7 +4,8 @@
 
 namespace rotorquant::evaluation {
 
-// Tables scroll sideways on narrow screens, their first column stays; in print they wrap instead and figures stay whole.
+// Tables scroll sideways on narrow screens, their first column stays; in print they wrap instead and figures
+// stay whole.
 inline constexpr std::string_view html_style = R"css(
 :root { color-scheme: light; --ink: #1b1f24; --quiet: #57606a; --rule: #d0d7de; --wash: #f6f8fa; --accent: #0b5cad; }
 * { box-sizing: border-box; }
@@ -72,8 +73,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
 }
 )css";
 
-// Heads become buttons here, so that a page without JavaScript promises nothing; Chromium leaves <button> out of the heads that it
-// repeats on printed pages, hence spans. Cells sort by data-value, else by their text;
+// Heads become buttons here, so that a page without JavaScript promises nothing; Chromium leaves <button> out
+// of the heads that it repeats on printed pages, hence spans. Cells sort by data-value, else by their text;
 // empty cells stay last; equal ones keep their order. The rules between groups mean nothing in another order.
 inline constexpr std::string_view html_script = R"js(
 for (const table of document.querySelectorAll("table")) {

@@ -1,5 +1,6 @@
-// RFC 4180 with one head for all tables of a document. A number column is followed by its standard deviation, its interval and
-// its note where some row has them; numbers are in full precision and empty where a report has none.
+// RFC 4180 with one head for all tables of a document. A number column is followed by its standard deviation,
+// its interval and its note where some row has them; numbers are in full precision and empty where a report
+// has none.
 #include <fmt/format.h>
 
 #include <algorithm>

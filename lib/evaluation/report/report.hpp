@@ -27,8 +27,8 @@ nlohmann::ordered_json build_report(
     const nlohmann::ordered_json& comparisons = nlohmann::ordered_json::array(),
     const ReportOptions& options = {});
 
-// Refuses, as a UsageError that names the nearest, a metric that no report could hold: neither in metric_registry() nor one of
-// those that come from a setting alone (stored size, theory).
+// Refuses, as a UsageError that names the nearest, a metric that no report could hold: neither in
+// metric_registry() nor one of those that come from a setting alone (stored size, theory).
 void check_table_metric(const std::string& tag);
 
 // The report without its time fields.

@@ -16,8 +16,8 @@
 namespace rotorquant::evaluation {
 namespace {
 
-// Side data shrink with the sequence and are shown apart; beyond this many bits a value they are no side matter. The shift and
-// scales of calibrated keys take .023 at 512 tokens and .12 at 96.
+// Side data shrink with the sequence and are shown apart; beyond this many bits a value they are no side
+// matter. The shift and scales of calibrated keys take .023 at 512 tokens and .12 at 96.
 constexpr double side_bits_tolerance = 0.25;
 
 using CellPlace = std::pair<std::int64_t, std::int64_t>;  // layer, KV head

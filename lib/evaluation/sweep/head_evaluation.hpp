@@ -41,8 +41,8 @@ class HeadEvaluation {
   HeadEvaluation(const HeadEvaluation&) = delete;
   HeadEvaluation& operator=(const HeadEvaluation&) = delete;
 
-  // Fills in metrics, side bits and times of `cell`, whose other fields are set; any number of threads at once.
-  // rope: null unless calibrated keys need it. Errors name the tensor.
+  // Fills in metrics, side bits and times of `cell`, whose other fields are set; any number of threads at
+  // once. rope: null unless calibrated keys need it. Errors name the tensor.
   void evaluate(const MethodPair& methods, const std::shared_ptr<const Rope>& rope, Cell& cell);
 
  private:

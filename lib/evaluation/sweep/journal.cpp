@@ -22,8 +22,8 @@ json number_or_null(double value) {
   return std::isnan(value) ? json(nullptr) : json(value);
 }
 
-// [dataset, setting, seed, layer, kv_head, [metrics], [[side data, bits]...], encode seconds, decode seconds]; JSON has no NaN, so
-// null stands for it.
+// [dataset, setting, seed, layer, kv_head, [metrics], [[side data, bits]...], encode seconds, decode
+// seconds]; JSON has no NaN, so null stands for it.
 std::string to_line(const Cell& cell) {
   json metrics = json::array();
   for (const double value : cell.metrics) metrics.push_back(number_or_null(value));

@@ -13,7 +13,8 @@
 namespace rotorquant::evaluation {
 namespace {
 
-// Everything stored beyond `base`'s bits for each token: `coder`, which may have more bits, coded the sequence.
+// Everything stored beyond `base`'s bits for each token: `coder`, which may have more bits, coded the
+// sequence.
 BitsByField side_bits(const KeySequence& sequence, const KeyMethod& coder, const KeyMethod& base) {
   const auto bits_of_tokens = [](const KeyMethod& method, std::int64_t tokens) {
     return 8 * method.layout().bytes_per_vector() * tokens / method.tokens_per_code();

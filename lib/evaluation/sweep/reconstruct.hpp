@@ -27,8 +27,8 @@ struct Reconstruction {
 // What queries see of it.
 SeenTensor seen_tensor(const Reconstruction& reconstruction, std::int64_t dim);
 
-// Codes one tensor x [T, dim] of one head as a cache would and reads it back from what is stored. rope: null unless calibrated
-// keys need it.
+// Codes one tensor x [T, dim] of one head as a cache would and reads it back from what is stored. rope: null
+// unless calibrated keys need it.
 Reconstruction reconstruct_tensor(const TensorMethod& method, std::int64_t layer, std::int64_t kv_head,
                                   HostView<const float> x, std::span<const std::int64_t> positions,
                                   const std::shared_ptr<const Rope>& rope);
@@ -43,7 +43,8 @@ struct ReconstructRequest {
   std::string transforms;
 };
 
-// Writes the dump with reconstructed keys and values, and everything else as it is, in float32: exactly what decoding gives.
+// Writes the dump with reconstructed keys and values, and everything else as it is, in float32: exactly what
+// decoding gives.
 void write_reconstruction(const Dump& dump, const ReconstructRequest& request, const std::string& path,
                           const Context& context);
 

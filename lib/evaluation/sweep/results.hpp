@@ -12,8 +12,9 @@
 
 namespace rotorquant::evaluation {
 
-// Stored bits by name: of a vector by kind ("index", "norm", "sign", ...; see rotorquant::field_kind_name) in layout order, or of a
-// sequence's side data ("sinks", "window", "centre", ...) in the order in which they were met.
+// Stored bits by name: of a vector by kind ("index", "norm", "sign", ...; see rotorquant::field_kind_name) in
+// layout order, or of a sequence's side data ("sinks", "window", "centre", ...) in the order in which they
+// were met.
 using BitsByField = std::vector<std::pair<std::string, std::int64_t>>;
 // Adds to the entry of this name, which is made where there is none.
 void add_bits(BitsByField& fields, const std::string& name, std::int64_t bits);
@@ -36,8 +37,8 @@ struct Setting {
   bool calibrated = false;  // codes keys by fitted transforms
   StoredSize key_size;
   StoredSize value_size;
-  // Of the key quantizer, where theory has something to say: E||u - u^||^2 for u uniform on the unit sphere, integrated from
-  // the exact coordinate law, and the upper bound on it.
+  // Of the key quantizer, where theory has something to say: E||u - u^||^2 for u uniform on the unit sphere,
+  // integrated from the exact coordinate law, and the upper bound on it.
   std::optional<double> isotropic_nmse;
   std::optional<double> nmse_bound;
 };

@@ -88,7 +88,8 @@ StoredSize size_of(const TensorMethod& method, const SettingContext& context) {
           fmt::format("quantizer '{}' at dim {}: {}", method.quantizer_text(), base->dim(), error.what()));
     }
   }
-  // Where layouts differ by head, as with widths of their own, the first one's counts here and the others' difference as side data.
+  // Where layouts differ by head, as with widths of their own, the first one's counts here and the others'
+  // difference as side data.
   const std::vector<HeadFit>& heads = context.transforms->heads;
   std::int64_t floats = 0;
   const std::shared_ptr<const KeyMethod> keys = naming_transforms(context, [&] {

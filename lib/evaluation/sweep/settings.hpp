@@ -40,12 +40,13 @@ struct SettingList {
 // The labels of the request's quantizers, whatever their widths.
 std::vector<std::string> setting_labels(const SweepRequest& request);
 
-// Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and when nothing is
-// left to do.
+// Errors: UsageError for what the registry refuses, for lists of keys and values that do not pair up, and
+// when nothing is left to do.
 SettingList expand_settings(const SweepRequest& request, const SettingContext& context);
 
-// The rotary embedding that a calibrated setting needs to code the keys of this dump. Errors: a dump without one, and
-// transforms of another model or without a fit for one of these layers, heads or the setting's width.
+// The rotary embedding that a calibrated setting needs to code the keys of this dump. Errors: a dump without
+// one, and transforms of another model or without a fit for one of these layers, heads or the setting's
+// width.
 std::shared_ptr<const Rope> rope_for_calibrated(const Setting& setting, const SettingContext& context,
                                                 const Dump& dump, const std::vector<std::int64_t>& layers,
                                                 const std::vector<std::int64_t>& heads);
@@ -55,8 +56,8 @@ bool has_edge_layers(const Setting& setting);
 
 MethodPair build_methods(const Setting& setting, std::uint64_t seed, const SettingContext& context);
 
-// Whether two settings store the same fields by the same codec and differ in their rotation alone, so that isotropic data
-// cannot tell them apart.
+// Whether two settings store the same fields by the same codec and differ in their rotation alone, so that
+// isotropic data cannot tell them apart.
 bool differ_in_rotation_alone(const Setting& a, const Setting& b);
 
 }  // namespace rotorquant::evaluation

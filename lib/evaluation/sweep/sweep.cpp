@@ -82,7 +82,8 @@ std::string identity(const SweepRequest& request, const SweepExecution& executio
   return header.dump();
 }
 
-// Of a query and a key: an upper bound on what a reference keeps while it is made (float64 and rounded products and probabilities).
+// Of a query and a key: an upper bound on what a reference keeps while it is made (float64 and rounded
+// products and probabilities).
 constexpr std::int64_t bytes_per_exact_pair = 26;
 
 class Sweep {
@@ -212,7 +213,8 @@ class Sweep {
       result_.fit.push_back({source.name, source.sha256});
   }
 
-  // Calibrated keys need the dump's rotary embedding, and transforms for each of its heads: known before any work is done.
+  // Calibrated keys need the dump's rotary embedding, and transforms for each of its heads: known before any
+  // work is done.
   void check_calibration() {
     for (const Setting& setting : result_.settings) {
       if (!setting.calibrated) continue;
@@ -262,8 +264,9 @@ class Sweep {
     return tasks;
   }
 
-  // Several heads at once, so that all threads have work while a head is being prepared; no more than what can share the memory for
-  // exact rows, since a head whose rows are not kept computes them again for every cell.
+  // Several heads at once, so that all threads have work while a head is being prepared; no more than what
+  // can share the memory for exact rows, since a head whose rows are not kept computes them again for every
+  // cell.
   void run_heads() {
     std::vector<HeadTask> tasks = unfinished_heads();
     const auto threads = static_cast<std::size_t>(std::max(1, execution_.threads));

@@ -8,7 +8,8 @@
 //   center=none|online|channel-mean   a vector, stored in 16 bits, that is subtracted before coding (cache/key_method.hpp)
 //   outliers=N the N channels of greatest energy at one bit more, coded apart from the others (cache/sequence_fit.hpp)
 //   edge_layers=N, edge_bits=B   B bits in the model's first N and last N layers
-// `rotorquant-calibrated`, and its rivals `kvtc` and `block-gtq`, stand for keys coded by what `rotorquant calibrate` fitted.
+// `rotorquant-calibrated`, and its rivals `kvtc` and `block-gtq`, stand for keys coded by what `rotorquant
+// calibrate` fitted.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -85,8 +86,8 @@ class TensorMethod {
  public:
   TensorMethod(const TensorSpec& spec, const TensorContext& context);
 
-  // Methods differ by head where they are calibrated, and by layer where edge layers have more bits. Errors: no transform of this
-  // layer, head or width.
+  // Methods differ by head where they are calibrated, and by layer where edge layers have more bits. Errors:
+  // no transform of this layer, head or width.
   std::shared_ptr<const KeyMethod> at(std::int64_t layer, std::int64_t kv_head) const;
   SixteenBitTokens sixteen_bits() const { return spec_.sixteen_bits; }
   bool calibrated() const { return spec_.calibrated(); }
@@ -95,8 +96,8 @@ class TensorMethod {
   bool depends_on_seed() const;
   // Numbers that a decoder keeps for one head, where calibrated.
   std::int64_t head_floats(const HeadFit& head) const;
-  // The method whose bits are those of the setting: of layers that are not at the edge and, where heads differ, of the first fitted
-  // one.
+  // The method whose bits are those of the setting: of layers that are not at the edge and, where heads
+  // differ, of the first fitted one.
   std::shared_ptr<const KeyMethod> base() const;
   // The quantizer of vectors where it is the same for all layers, channels and sequences; otherwise null.
   const Quantizer* quantizer() const { return quantizer_.get(); }
@@ -123,8 +124,8 @@ class TensorMethod {
   std::shared_ptr<const TransformSet> transforms_;
 };
 
-// Bits a vector by field, and numbers kept once per model. A code of several tokens is shared out among them; an Error where that
-// leaves a rest.
+// Bits a vector by field, and numbers kept once per model. A code of several tokens is shared out among them;
+// an Error where that leaves a rest.
 StoredSize stored_size(const CodeLayout& layout, std::int64_t model_floats, std::int64_t tokens_per_code = 1);
 
 }  // namespace rotorquant::evaluation

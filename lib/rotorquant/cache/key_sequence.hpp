@@ -1,6 +1,7 @@
 #pragma once
-// The coded keys (or values) of one head over one sequence: the first `sinks` tokens and the most recent ones in 16 bits, all others by
-// a KeyMethod, and the side data of the sequence. What comes back is made from what is stored and from nothing else.
+// The coded keys (or values) of one head over one sequence: the first `sinks` tokens and the most recent ones
+// in 16 bits, all others by a KeyMethod, and the side data of the sequence. What comes back is made from what
+// is stored and from nothing else.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,15 +17,16 @@ namespace rotorquant {
 // Which tokens of a sequence a cache keeps in 16 bits.
 struct SixteenBitTokens {
   std::int64_t sinks = 0;  // the first ones
-  // The most recent ones. With codes of single tokens: the last `window`, each coded when it leaves. With codes of blocks: tokens wait
-  // until there are `window` of them, which then are coded together (KIVI's residual), so that 0 to window - 1 are in 16 bits.
+  // The most recent ones. With codes of single tokens: the last `window`, each coded when it leaves. With
+  // codes of blocks: tokens wait until there are `window` of them, which then are coded together (KIVI's
+  // residual), so that 0 to window - 1 are in 16 bits.
   std::int64_t window = 0;
 };
 
 class KeySequence {
  public:
-  // `rope`: the model's angles; needed (with or without frequencies) by methods that code keys before RoPE. Errors: negative numbers,
-  // and a window that is no multiple of the tokens of a code.
+  // `rope`: the model's angles; needed (with or without frequencies) by methods that code keys before RoPE.
+  // Errors: negative numbers, and a window that is no multiple of the tokens of a code.
   KeySequence(std::shared_ptr<const KeyMethod> method, SixteenBitTokens sixteen_bits,
               std::shared_ptr<const Rope> rope = nullptr);
   KeySequence(std::shared_ptr<const KeyMethod> method, std::int64_t sinks,
@@ -33,14 +35,16 @@ class KeySequence {
 
   std::int64_t size() const { return static_cast<std::int64_t>(positions_.size()); }
   std::int64_t dim() const { return method_->dim(); }
-  // While the sequence holds `tokens`, those from min(sinks, tokens) to here are coded and later ones in 16 bits.
+  // While the sequence holds `tokens`, those from min(sinks, tokens) to here are coded and later ones in 16
+  // bits.
   std::int64_t coded_end(std::int64_t tokens) const;
 
   // What an append adds, ready to be committed to the sequence it was made for.
   class Addition;
   // keys [n, dim] after RoPE at positions [n], n more tokens. The first append decides the sequence's side
-  // data: give it the whole prompt. With a window every key passes through 16 bits before it is coded, so that codes do not depend
-  // on how tokens arrive. Errors: a value that is not finite or, where it is kept in 16 bits, beyond fp16.
+  // data: give it the whole prompt. With a window every key passes through 16 bits before it is coded, so
+  // that codes do not depend on how tokens arrive. Errors: a value that is not finite or, where it is kept in
+  // 16 bits, beyond fp16.
   Addition prepare(const Context& context, HostView<const float> keys,
                    std::span<const std::int64_t> positions) const;
   // Cannot fail: several sequences grow together or not at all.
@@ -48,8 +52,8 @@ class KeySequence {
   void append(const Context& context, HostView<const float> keys, std::span<const std::int64_t> positions);
   // keys [size(), dim] after RoPE.
   void decode(const Context& context, HostView<float> keys) const { decode_range(context, 0, keys); }
-  // scores(i, t) = <queries(i), decoded key t>; queries [m, dim], scores [m, size()]. From the codes where each is of one key coded
-  // after RoPE; otherwise keys are decoded in blocks.
+  // scores(i, t) = <queries(i), decoded key t>; queries [m, dim], scores [m, size()]. From the codes where
+  // each is of one key coded after RoPE; otherwise keys are decoded in blocks.
   void score(const Context& context, HostView<const float> queries, HostView<float> scores) const;
   // sums(i) = sum over t of weights(i, t) decoded key t; weights [m, size()], sums [m, dim].
   void weighted_sum(const Context& context, HostView<const float> weights, HostView<float> sums) const;

@@ -19,11 +19,13 @@ class KVCache {
   KVCache(KeySequence keys, KeySequence values);
 
   std::int64_t size() const { return keys_.size(); }
-  // Bytes of everything stored, as counted from the buffers: codes, tokens in 16 bits, side data of the sequences.
+  // Bytes of everything stored, as counted from the buffers: codes, tokens in 16 bits, side data of the
+  // sequences.
   std::int64_t bytes() const;
 
-  // keys [n, head_dim] after RoPE, values [n, value_dim]: n more tokens, at positions size(), size() + 1, ... Where side data are
-  // measured, the first append decides them: give it the whole prompt. A row that is refused leaves the cache as it was.
+  // keys [n, head_dim] after RoPE, values [n, value_dim]: n more tokens, at positions size(), size() + 1, ...
+  // Where side data are measured, the first append decides them: give it the whole prompt. A row that is
+  // refused leaves the cache as it was.
   void append(const Context& context, HostView<const float> keys, HostView<const float> values);
   // scores(i, t) = estimate of <queries(i), key(t)>, unscaled; queries [m, head_dim], scores [m, size()].
   void attention_scores(const Context& context, HostView<const float> queries, HostView<float> scores) const;

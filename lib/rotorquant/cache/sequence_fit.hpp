@@ -1,6 +1,6 @@
 #pragma once
-// How the vectors of one head and sequence are coded once a method knows its first keys: by a quantizer that is the same everywhere,
-// or by one that a few measured numbers, stored with the sequence, complete.
+// How the vectors of one head and sequence are coded once a method knows its first keys: by a quantizer that
+// is the same everywhere, or by one that a few measured numbers, stored with the sequence, complete.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -50,8 +50,8 @@ class FixedFit final : public SequenceFit {
   std::int64_t tokens_per_code_;
 };
 
-// The channels of greatest energy by `outlier`, all others by `rest` (quantizers/channel_split.hpp); which ones they are is stored as
-// one bit a channel.
+// The channels of greatest energy by `outlier`, all others by `rest` (quantizers/channel_split.hpp); which
+// ones they are is stored as one bit a channel.
 class OutlierChannels final : public SequenceFit {
  public:
   OutlierChannels(std::shared_ptr<const Quantizer> outlier, std::shared_ptr<const Quantizer> rest);
@@ -65,8 +65,8 @@ class OutlierChannels final : public SequenceFit {
   CodeLayout layout_;
 };
 
-// OFP8 E4M3 with one scale for the head, stored in 32 bits: the greatest magnitude of its first keys becomes the format's greatest
-// value. Later keys beyond it saturate.
+// OFP8 E4M3 with one scale for the head, stored in 32 bits: the greatest magnitude of its first keys becomes
+// the format's greatest value. Later keys beyond it saturate.
 class HeadScaledE4m3 final : public SequenceFit {
  public:
   explicit HeadScaledE4m3(std::int64_t dim);

@@ -17,8 +17,8 @@ namespace {
 // Newton stops when no level moves by more than this share of the standard deviation: rounding level of
 // float64.
 constexpr double stationary_step = 1e-14;
-// Below this share Newton converges quadratically: a step that does not shrink any more is rounding. The sphere
-// law of a large dimension, a long recurrence, rounds before stationary_step.
+// Below this share Newton converges quadratically: a step that does not shrink any more is rounding. The
+// sphere law of a large dimension, a long recurrence, rounds before stationary_step.
 constexpr double quadratic_step = 1e-7;
 constexpr int max_iterations = 500;
 

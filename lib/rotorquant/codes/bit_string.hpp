@@ -78,8 +78,8 @@ class BitWriter {
   int fill_ = 0;
 };
 
-// ORs the `count` bits from `bit` on into bit `plane` of the symbols. symbols must be readable and writable up
-// to a multiple of 8.
+// ORs the `count` bits from `bit` on into bit `plane` of the symbols. symbols must be readable and writable
+// up to a multiple of 8.
 inline void read_plane(const BitString& string, std::size_t bit, std::uint8_t* symbols, int count,
                        int plane) {
   for (int t = 0; t < count; t += 8) {

@@ -7,9 +7,9 @@
 
 namespace rotorquant::avx512 {
 
-// The search of a symmetric codebook: the sign, then the place among the positive boundaries by the magnitude. A
-// magnitude's bits with the sign as their last bit compare as integers, where y is negative, like a magnitude just
-// above its own: so a tie goes to the lower cell on either side of 0.
+// The search of a symmetric codebook: the sign, then the place among the positive boundaries by the
+// magnitude. A magnitude's bits with the sign as their last bit compare as integers, where y is negative,
+// like a magnitude just above its own: so a tie goes to the lower cell on either side of 0.
 template <int bits>
 class SymmetricSearch {
  public:

@@ -33,7 +33,8 @@ Floats upper_twice(Floats v) {
   return __builtin_shufflevector(v, v, 4, 4, 5, 5, 6, 6, 7, 7);
 }
 
-// What the states q of output vector `v` inherit from their two predecessors, q >> 1 and (q >> 1) + states / 2.
+// What the states q of output vector `v` inherit from their two predecessors, q >> 1 and (q >> 1) + states /
+// 2.
 template <int states>
 struct Inherited {
   Floats first, second;

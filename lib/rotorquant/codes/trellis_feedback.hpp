@@ -1,8 +1,8 @@
 #pragma once
 // The search of a trellis code under a full quadratic metric,
 //   minimise (y - s v)^T H (y - s v)  over the values v of symbols,
-// by a Viterbi recursion in which every survivor feeds its own errors forward (per-survivor processing, Raheli
-// et al., IEEE Trans. Comm. 1995; one trellis step of LDLQ, Chee et al., QuIP, arXiv 2307.13304).
+// by a Viterbi recursion in which every survivor feeds its own errors forward (per-survivor processing,
+// Raheli et al., IEEE Trans. Comm. 1995; one trellis step of LDLQ, Chee et al., QuIP, arXiv 2307.13304).
 //
 // With H = L^T D L over the used coordinates in index order, L unit lower triangular and D diagonal,
 //   e^T H e = sum_t D_t (e_t + f_t)^2,   f_t = sum_{j<t} L_tj e_j,

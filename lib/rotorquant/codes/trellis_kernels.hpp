@@ -29,7 +29,8 @@ inline constexpr int seam_context = 20;
 inline constexpr int exhaustive_used = 12;
 static_assert(exhaustive_used < steps_between_rebasing, "costs of different passes must be comparable");
 
-// `count` steps of the Viterbi recursion; M = 3 or 5 is fixed by the function. With r = register << 1 | lowest bit,
+// `count` steps of the Viterbi recursion; M = 3 or 5 is fixed by the function. With r = register << 1 |
+// lowest bit,
 //   d[r]   = (|y - m[r]| - h[r])^2 * weight
 //   a      = cost[q >> 1] + d[q],  b = cost[(q >> 1) + 2^(M-1)] + d[q + 2^M]
 //   new cost[q] = min(a, b); survivor bit q = (b < a), the top bit of the register that led to q.

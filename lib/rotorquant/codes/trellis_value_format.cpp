@@ -116,12 +116,12 @@ int TrellisValueFormat::nearest_scale_code(double scale) const {
   return static_cast<int>(above - scales_.begin()) - (upper ? 0 : 1);
 }
 
-// Encodes y at the scale of `code` and fits the scale to the outcome. Symbols are left in the workspace; returns the fitted
-// code, and in `gain` by how much it lowers the squared error below that of a zero vector.
+// Encodes y at the scale of `code` and fits the scale to the outcome. Symbols are left in the workspace;
+// returns the fitted code, and in `gain` by how much it lowers the squared error below that of a zero vector.
 int TrellisValueFormat::try_scale(const float* y, int code, TrellisWorkspace& workspace, double& gain) const {
   const int d = dim();
-  // The trellis sees y divided by a scale that can be stored, and not by the exact root mean square: its choices then
-  // make up for the rounding of the scale.
+  // The trellis sees y divided by a scale that can be stored, and not by the exact root mean square: its
+  // choices then make up for the rounding of the scale.
   const float inverse = 1.0F / scales_[static_cast<std::size_t>(code)];
   for (int t = 0; t < d; ++t) workspace.normalized[static_cast<std::size_t>(t)] = y[t] * inverse;
   code_.encode(workspace.normalized.data(), nullptr, workspace.symbols.data(), workspace);

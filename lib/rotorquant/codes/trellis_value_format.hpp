@@ -11,8 +11,8 @@
 //   d - 1 - t, so that a register is M neighbouring bits with the newest lowest; planes k >= 1 have coordinate t
 //   at bit t.
 //
-// Decoded value = float32(level / 32) * float32(scale). `offset` is a whole number of octaves, a property of the
-// head and not of the vector; with 0 the scales span 2^-7.9 .. 2^7.9.
+// Decoded value = float32(level / 32) * float32(scale). `offset` is a whole number of octaves, a property of
+// the head and not of the vector; with 0 the scales span 2^-7.9 .. 2^7.9.
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -27,9 +27,10 @@ inline constexpr int max_scale_trials = 16;
 
 struct TrellisValueOptions {
   int offset = 0;  // |offset| <= 100
-  // Scale codes nearest to the vector's root mean square that the encoder tries, 1..16; its time is in proportion. The
-  // trellis fits some scales better than others by chance, and keeping the best of them costs no bits. Distortion on
-  // N(0, 1) at d = 64 against 1 trial, b = 2 / 3 / 4: 2 trials 0.99 / 0.97 / 0.96, 3 trials 0.98 / 0.95 / 0.94.
+  // Scale codes nearest to the vector's root mean square that the encoder tries, 1..16; its time is in
+  // proportion. The trellis fits some scales better than others by chance, and keeping the best of them costs
+  // no bits. Distortion on N(0, 1) at d = 64 against 1 trial, b = 2 / 3 / 4: 2 trials 0.99 / 0.97 / 0.96, 3
+  // trials 0.98 / 0.95 / 0.94.
   int scale_trials = 2;
   Isa isa = active_isa();
 };

@@ -1,6 +1,6 @@
 #pragma once
-// What the AVX2 kernels share. Include only where __x86_64__ is defined. As in avx512.hpp, functions carry their
-// instruction set as an attribute.
+// What the AVX2 kernels share. Include only where __x86_64__ is defined. As in avx512.hpp, functions carry
+// their instruction set as an attribute.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -79,8 +79,8 @@ ROTORQUANT_AVX2_INLINE void store(__m256 values, void* row, std::int64_t first, 
               static_cast<std::size_t>(count * element_bytes(type)));
 }
 
-// Sixteen running sums, lanes 0 to 7 and 8 to 15, added as plain loops add them: the upper half to the lower half until
-// one is left.
+// Sixteen running sums, lanes 0 to 7 and 8 to 15, added as plain loops add them: the upper half to the lower
+// half until one is left.
 ROTORQUANT_AVX2_INLINE float fold(__m256 low, __m256 high) {
   const __m256 eight = _mm256_add_ps(low, high);
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

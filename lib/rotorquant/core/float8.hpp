@@ -1,6 +1,7 @@
 #pragma once
-// OCP 8-bit floating point, E4M3 (OFP8 specification 1.0; "e4m3fn" elsewhere): 1 sign, 4 exponent (bias 7) and 3 mantissa bits, no
-// infinity, NaN 0x7F, largest 448, least subnormal 2^-9. Rounding to nearest even; magnitudes beyond 448 saturate.
+// OCP 8-bit floating point, E4M3 (OFP8 specification 1.0; "e4m3fn" elsewhere): 1 sign, 4 exponent (bias 7)
+// and 3 mantissa bits, no infinity, NaN 0x7F, largest 448, least subnormal 2^-9. Rounding to nearest even;
+// magnitudes beyond 448 saturate.
 #include <algorithm>
 #include <bit>
 #include <cmath>

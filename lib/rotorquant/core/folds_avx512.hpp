@@ -1,6 +1,6 @@
 #pragma once
-// Sums over the sixteen lanes of a register, in the order in which plain loops add sixteen running sums: the upper
-// half to the lower half until one is left.
+// Sums over the sixteen lanes of a register, in the order in which plain loops add sixteen running sums: the
+// upper half to the lower half until one is left.
 #include "rotorquant/core/avx512.hpp"
 
 namespace rotorquant::avx512 {

@@ -13,8 +13,8 @@ extern "C" void __tsan_release(void* place);
 
 namespace rotorquant {
 
-// What a parallel loop orders, for the thread sanitizer, which does not see into OpenMP's runtime: what came before publish(place) has
-// happened before what follows observe(place).
+// What a parallel loop orders, for the thread sanitizer, which does not see into OpenMP's runtime: what came
+// before publish(place) has happened before what follows observe(place).
 inline void publish([[maybe_unused]] void* place) {
 #ifdef __SANITIZE_THREAD__
   __tsan_release(place);

@@ -8,9 +8,9 @@ namespace rotorquant {
 // out(r) = factors[r] x(r) in float32; out [x.rows, x.cols].
 void load_scaled(Isa isa, const ConstHostTensor& x, const float* factors, float* out);
 
-// out(r) = factors[r] x(r) in float32, then rounded to nearest even in the type of `out`; x [out.rows, out.cols].
-// `stream` says that nobody reads `out` soon: it may bypass the caches, and other threads see it after this thread's
-// finish_streams().
+// out(r) = factors[r] x(r) in float32, then rounded to nearest even in the type of `out`; x [out.rows,
+// out.cols]. `stream` says that nobody reads `out` soon: it may bypass the caches, and other threads see it
+// after this thread's finish_streams().
 void store_scaled(Isa isa, const float* x, const float* factors, bool stream, const HostTensor& out);
 
 void finish_streams();

@@ -13,7 +13,8 @@ constexpr std::int64_t lanes = 16;
 constexpr float smallest_exponent = -87.0F;
 // x + 1.5 * 2^23 rounds x to an integer, which then stands in the lowest bits.
 constexpr float rounding_shift = 0x1.8p23F;
-// ln 2 = ln2_high + ln2_low; the high part has 9 trailing zero bits, so that its product with |k| < 512 is exact.
+// ln 2 = ln2_high + ln2_low; the high part has 9 trailing zero bits, so that its product with |k| < 512 is
+// exact.
 constexpr float ln2_high = 0x1.62e4p-1F;
 constexpr float ln2_low = 0x1.7f7d1cp-20F;
 

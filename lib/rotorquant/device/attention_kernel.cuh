@@ -1,10 +1,12 @@
 #pragma once
-// Split-K flash decoding (Dao et al., "Flash-Decoding for long-context inference", 2023) of up to eight query heads that
-// share their keys and values. A block takes a range of one head's tokens; each of its warps takes tiles of it with a
-// running maximum, sum and output of its own, which are joined at the end of the block and, by merge_splits, over blocks.
+// Split-K flash decoding (Dao et al., "Flash-Decoding for long-context inference", 2023) of up to eight query
+// heads that share their keys and values. A block takes a range of one head's tokens; each of its warps takes
+// tiles of it with a running maximum, sum and output of its own, which are joined at the end of the block
+// and, by merge_splits, over blocks.
 //
-// The 16 rows of the score product are eight queries in fp16 and what that rounding left of them, so that scores are those
-// of the float32 queries. The running maximum is that of score + log2(value norm): weights times norms then fit fp16.
+// The 16 rows of the score product are eight queries in fp16 and what that rounding left of them, so that
+// scores are those of the float32 queries. The running maximum is that of score + log2(value norm): weights
+// times norms then fit fp16.
 #include "rotorquant/device/attention_sources.cuh"
 #include "rotorquant/device/launch.cuh"
 

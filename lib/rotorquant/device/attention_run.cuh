@@ -1,5 +1,6 @@
 #pragma once
-// One call of attention over a source of keys and values: queries rotated, the splits' partial results, their joining.
+// One call of attention over a source of keys and values: queries rotated, the splits' partial results, their
+// joining.
 #include <numbers>
 
 #include "rotorquant/device/attention_kernel.cuh"
@@ -13,13 +14,13 @@ namespace rotorquant::device {
 void check_attention_size(const char* operation, const AttentionSize& size, DeviceView<const float> queries,
                           std::int64_t dim);
 
-// Joins the splits of every query, divides by the sum of weights, multiplies by `unit` and rotates back (nullptr: no rotation).
-// outputs [heads * queries_per_head, dim].
+// Joins the splits of every query, divides by the sum of weights, multiplies by `unit` and rotates back
+// (nullptr: no rotation). outputs [heads * queries_per_head, dim].
 void merge_splits(cudaStream_t stream, const AttentionPartials& partials, const AttentionShape& shape,
                   int dim, float unit, const RowRotation* rotation, float* outputs);
 
-// key_rotation, value_rotation: nullptr where there is none. prepare(extra, parameters): called first, with `extra_floats` of
-// scratch memory (aligned to 16 bytes) that is the call's until its end.
+// key_rotation, value_rotation: nullptr where there is none. prepare(extra, parameters): called first, with
+// `extra_floats` of scratch memory (aligned to 16 bytes) that is the call's until its end.
 template <typename Source, typename Prepare>
 void run_attention(cudaStream_t stream, DeviceWorkspace& workspace, const AttentionSize& size,
                    typename Source::Parameters parameters, const RowRotation* key_rotation,

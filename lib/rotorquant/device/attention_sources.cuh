@@ -1,9 +1,10 @@
 #pragma once
-// Where attention reads keys and values: from bit planes with fp16 norms, or (the baseline) from fp16 rows. A source
-// says how a warp brings tiles of tokens to shared memory and multiplies them; attention_kernel.cuh does the rest.
+// Where attention reads keys and values: from bit planes with fp16 norms, or (the baseline) from fp16 rows. A
+// source says how a warp brings tiles of tokens to shared memory and multiplies them; attention_kernel.cuh
+// does the rest.
 //
-// A Source has: dim; tile, tokens a warp takes at a time; stages, tiles on their way; stage_bytes; table_bytes, of tables in
-// shared memory that the block's threads make by fill_tables(tables);
+// A Source has: dim; tile, tokens a warp takes at a time; stages, tiles on their way; stage_bytes;
+// table_bytes, of tables in shared memory that the block's threads make by fill_tables(tables);
 //   fetch(shared, first, count): one group of background copies of tokens first .. first + count, the rest of the tile zeros;
 //   score(shared, j, query, sums): sums += query x keys 8 j .. 8 j + 7 (16 x 8, fp32);
 //   key_norms, value_norms(shared, j): of the tokens 8 j + 2 t and 8 j + 2 t + 1;

@@ -19,9 +19,10 @@ constexpr int band_threads = band_warps * warp_size;
 constexpr int band_blocks = 1;  // a multiprocessor: fewer rows at a time reach more of the bandwidth
 constexpr int band_rows = 16;   // a warp takes at a time
 
-// Which coordinates stand where. A group is 32 consecutive ones, the last of 80 is 16. Its product has four blocks of eight columns: lane t
-// gets coordinates 8 t .. 8 t + 7 of the group, two from each block, and so whole bytes of the planes. Inner indices are the
-// group's coordinates in their order, two steps, and for the first and the last block the eight coordinates before and after the group.
+// Which coordinates stand where. A group is 32 consecutive ones, the last of 80 is 16. Its product has four
+// blocks of eight columns: lane t gets coordinates 8 t .. 8 t + 7 of the group, two from each block, and so
+// whole bytes of the planes. Inner indices are the group's coordinates in their order, two steps, and for the
+// first and the last block the eight coordinates before and after the group.
 template <int D>
 struct BandShape {
   static constexpr int steps = D / 16;
@@ -59,7 +60,8 @@ struct BandEncode {
   unsigned long long* refusals;
 };
 
-// What a block has in shared memory, in this order: the operands of all groups; for each warp a tile of rows and one of codes.
+// What a block has in shared memory, in this order: the operands of all groups; for each warp a tile of rows
+// and one of codes.
 template <int D, typename T, int bits>
 struct BandMemory {
   using Operand = BandOperand<terms_of<T>>;
@@ -71,8 +73,8 @@ struct BandMemory {
   static_assert(operand_bytes % 16 == 0);
 };
 
-// Norms of rows g and g + 8 in float32, the same in all lanes of a row: the diagonals of the rows' products with one another. Every
-// word is a left operand and, as it stands, a right one.
+// Norms of rows g and g + 8 in float32, the same in all lanes of a row: the diagonals of the rows' products
+// with one another. Every word is a left operand and, as it stands, a right one.
 template <typename T, int steps>
 __device__ __forceinline__ void find_norms(const RowOperand<steps>& rows, float (&norm)[2]) {
   const int g = static_cast<int>(threadIdx.x) % warp_size / 4;
@@ -94,8 +96,9 @@ __device__ __forceinline__ void find_norms(const RowOperand<steps>& rows, float 
   }
 }
 
-// A bound on the relative error of these norms: a product adds eight squares to its sum and drops what lies below the last place of
-// the largest, at most 2^-22 of the sum; the root halves what `steps` of them and one more add up to, and adds its own.
+// A bound on the relative error of these norms: a product adds eight squares to its sum and drops what lies
+// below the last place of the largest, at most 2^-22 of the sum; the root halves what `steps` of them and one
+// more add up to, and adds its own.
 template <int D>
 inline constexpr float norm_uncertainty = (D / 16 + 1) * 0x1p-23F + 0x1p-23F;
 
@@ -203,7 +206,8 @@ __global__ void __launch_bounds__(band_threads, band_blocks)
   }
 }
 
-// Right operands of all groups, -R so that the sign bit of a sum says "y > 0". Nothing if an entry that is not 0 has no place there.
+// Right operands of all groups, -R so that the sign bit of a sum says "y > 0". Nothing if an entry that is
+// not 0 has no place there.
 template <int D, typename T>
 std::optional<std::vector<std::uint8_t>> band_operand(const std::vector<float>& matrix) {
   using Shape = BandShape<D>;

@@ -1,12 +1,14 @@
 #pragma once
-// The fast path of encode at 2 and 3 bits for rotations that turn few neighbouring coordinates at a time (rotors, planes,
-// quaternions; none): tensor cores multiply by the band of the matrix that is not empty, a fifth of the work of the whole one
-// (hopper/tensor_codec.cuh). A warp takes 16 rows; the next ones are on their way while these are quantized.
+// The fast path of encode at 2 and 3 bits for rotations that turn few neighbouring coordinates at a time
+// (rotors, planes, quaternions; none): tensor cores multiply by the band of the matrix that is not empty, a
+// fifth of the work of the whole one (hopper/tensor_codec.cuh). A warp takes 16 rows; the next ones are on
+// their way while these are quantized.
 //
-// The matrix is the sum of 16-bit terms of the rows' own type, two of fp16 or three of bf16, so that products err by about 2^-22
-// of the norm.
+// The matrix is the sum of 16-bit terms of the rows' own type, two of fp16 or three of bf16, so that products
+// err by about 2^-22 of the norm.
 //
-// For fp16 and bf16 rows of 80, 96 and 128 coordinates, a codebook symmetric about 0, the norm alone stored in fp16.
+// For fp16 and bf16 rows of 80, 96 and 128 coordinates, a codebook symmetric about 0, the norm alone stored
+// in fp16.
 #include <memory>
 
 #include "rotorquant/core/element_type.hpp"

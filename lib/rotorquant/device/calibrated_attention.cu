@@ -6,8 +6,8 @@
 namespace rotorquant::device {
 namespace {
 
-// First all scores, then attention with them: each kernel has the registers it needs to itself, and scores are a tenth of the
-// bytes of an fp16 cache.
+// First all scores, then attention with them: each kernel has the registers it needs to itself, and scores
+// are a tenth of the bytes of an fp16 cache.
 template <int D, int bits>
 class CalibratedAttention final : public PackedAttention {
  public:

@@ -1,9 +1,11 @@
 #pragma once
-// What scores of calibrated keys need of one head's codec, as the bytes that a block has in shared memory: the inverse transform as
-// a right operand (hopper/wgmma.cuh), centroids, and what decoders of the codes need.
+// What scores of calibrated keys need of one head's codec, as the bytes that a block has in shared memory:
+// the inverse transform as a right operand (hopper/wgmma.cuh), centroids, and what decoders of the codes
+// need.
 //
-// Coordinates after the inverse transform come in the order of the pairs that turn together, in blocks of 64: first members at f,
-// second ones at f + 32; those that do not turn are paired as they come. Numbers are fp16 in units of KeyHead::unit.
+// Coordinates after the inverse transform come in the order of the pairs that turn together, in blocks of 64:
+// first members at f, second ones at f + 32; those that do not turn are paired as they come. Numbers are fp16
+// in units of KeyHead::unit.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -32,8 +34,9 @@ struct HeadImage {
     return (D / 64 * (s / 4) + b) * 8192 + s % 4 * 32;
   }
   static constexpr int centroids = 2 * D * D;
-  // Centroids: two rows each. Of the first one, the sixteen bytes of lane t's columns 8 j + 2 t and 8 j + 2 t + 1, j = 4 i .. 4 i + 3, are
-  // at 16 (4 i + t); in the second one neighbouring runs of 64 bytes change places, so that of eight lanes four can read either.
+  // Centroids: two rows each. Of the first one, the sixteen bytes of lane t's columns 8 j + 2 t and 8 j + 2 t
+  // + 1, j = 4 i .. 4 i + 3, are at 16 (4 i + t); in the second one neighbouring runs of 64 bytes change
+  // places, so that of eight lanes four can read either.
   static constexpr int centroid_pitch = 2 * D;
   static constexpr int centroid_place(int column) {
     const int j = column / 8, t = column % 8 / 2;
@@ -43,8 +46,9 @@ struct HeadImage {
   static constexpr int decoder(int count) { return head(count) + static_cast<int>(sizeof(KeyHead)); }
 };
 
-// Scalar levels. A coordinate of up to 4 bits has a code of four: of width 3 its index, of width 2 that and 8, of width 1 that and 12,
-// without bits 14; of width 4 its index in a table of its own. Two codes, the first in the lower bits, name a pair of levels.
+// Scalar levels. A coordinate of up to 4 bits has a code of four: of width 3 its index, of width 2 that and
+// 8, of width 1 that and 12, without bits 14; of width 4 its index in a table of its own. Two codes, the
+// first in the lower bits, name a pair of levels.
 inline constexpr int pair_codes = 256;
 inline constexpr int widest_paired = 4;
 template <int D>
@@ -59,8 +63,9 @@ struct ScalarTables {
   int padding[2];
 };
 
-// Trellis levels. What up to 4 bits decode to is in columns of 256 rows, by the symbol's upper bits over its register:
-// of width 3; of width 2 in rows 0..127, of width 1 in rows 128..191, zeros in the last ones; of width 4 two columns.
+// Trellis levels. What up to 4 bits decode to is in columns of 256 rows, by the symbol's upper bits over its
+// register: of width 3; of width 2 in rows 0..127, of width 1 in rows 128..191, zeros in the last ones; of
+// width 4 two columns.
 inline constexpr int register_bits = 6;
 struct TrellisPlace {
   std::uint16_t rank;  // among the coordinates with bits, in index order

@@ -124,8 +124,8 @@ double ColdTimer::seconds(int repetitions, const std::function<void()>& run) con
   const Event begin, end;
   double seconds = 0.0;
   for (int i = 0; i < repetitions; ++i) {
-    // Read, not written: writing back what a filling wrote would fall to the run. No memory is allocated or freed either,
-    // which would leave the run to look up its pages again.
+    // Read, not written: writing back what a filling wrote would fall to the run. No memory is allocated or
+    // freed either, which would leave the run to look up its pages again.
     read_on_gpu(other_, other_.bytes(), word_);
     begin.record();
     run();

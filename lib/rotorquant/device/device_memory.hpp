@@ -28,14 +28,16 @@ class DeviceMemory {
 
 // The two memory baselines, on the default stream of the GPU that is current.
 void copy_on_gpu(const DeviceMemory& from, const DeviceMemory& to, std::int64_t bytes);
-// Reads every byte; writes 8 bytes, the exclusive or of all 64-bit words, to `result`. bytes: a multiple of 16.
+// Reads every byte; writes 8 bytes, the exclusive or of all 64-bit words, to `result`. bytes: a multiple of
+// 16.
 void read_on_gpu(const DeviceMemory& from, std::int64_t bytes, const DeviceMemory& result);
 
 // Times work that starts with other data in the GPU's second-level cache.
 class ColdTimer {
  public:
   explicit ColdTimer(int gpu);
-  // Of `repetitions` runs, by events on the default stream. Errors: work that failed; without it no number is returned.
+  // Of `repetitions` runs, by events on the default stream. Errors: work that failed; without it no number is
+  // returned.
   double seconds(int repetitions, const std::function<void()>& run) const;
 
  private:

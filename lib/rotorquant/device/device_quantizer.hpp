@@ -1,10 +1,10 @@
 #pragma once
-// Quantizers on a GPU: the same codes, bit for bit in the same layout, as Quantizer on the CPU, which is their
-// definition. Products and sums are float32 and fused where the CPU rounds twice, so that a coordinate within
-// 1e-5 of the vector's norm of a boundary may fall to the other side of it.
+// Quantizers on a GPU: the same codes, bit for bit in the same layout, as Quantizer on the CPU, which is
+// their definition. Products and sums are float32 and fused where the CPU rounds twice, so that a coordinate
+// within 1e-5 of the vector's norm of a boundary may fall to the other side of it.
 //
-// All calls are asynchronous on `stream` and allocate nothing once the workspace has grown to the sizes in use.
-// Pointers are device memory of the GPU that the quantizer was built on, aligned to 16 bytes.
+// All calls are asynchronous on `stream` and allocate nothing once the workspace has grown to the sizes in
+// use. Pointers are device memory of the GPU that the quantizer was built on, aligned to 16 bytes.
 #include <cstdint>
 #include <memory>
 #include <optional>

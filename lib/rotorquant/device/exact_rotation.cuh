@@ -1,13 +1,13 @@
 #pragma once
-// Rotations of rows in shared memory, one thread a row, with the CPU's operations in the CPU's order: each product and each
-// sum is rounded by itself. A search whose every choice depends on all coordinates before it then gives the CPU's codes bit
-// for bit. rotation.cuh has the faster form for where that does not matter.
+// Rotations of rows in shared memory, one thread a row, with the CPU's operations in the CPU's order: each
+// product and each sum is rounded by itself. A search whose every choice depends on all coordinates before it
+// then gives the CPU's codes bit for bit. rotation.cuh has the faster form for where that does not matter.
 #include "rotorquant/device/rotation.cuh"
 
 namespace rotorquant::device {
 
-// The steps of a rotation program with those of the flat cascade told apart: these have -2 as their last index and the three
-// signs in the first row of the matrix (CascadeRotation::run).
+// The steps of a rotation program with those of the flat cascade told apart: these have -2 as their last
+// index and the three signs in the first row of the matrix (CascadeRotation::run).
 inline constexpr int flat_step = -2;
 std::vector<RotationStep> exact_steps(const RotationProgram& program);
 
@@ -65,7 +65,8 @@ __device__ inline void turn_exactly(const RotationStep& step, bool diagonal_firs
   }
 }
 
-// Rotates the thread's row in place, `other` a second row that only dense matrices use. Returns the row with the result.
+// Rotates the thread's row in place, `other` a second row that only dense matrices use. Returns the row with
+// the result.
 __device__ inline float* rotate_exactly(const ExactRotationView& rotation, float* row, float* other) {
   const int dim = rotation.input_dim;
   switch (rotation.kind) {

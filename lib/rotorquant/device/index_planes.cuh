@@ -1,10 +1,11 @@
 #pragma once
 // From rotated coordinates to bit planes where the codebook is symmetric about 0 and has 2 or 3 bits.
 //
-// The index of y is, for y > 0, 2^(bits-1) plus the number of positive boundaries below |y|; for the others all its bits are
-// inverted. 2 bits: the sign of one difference. 3 bits: a parabola G through (t_k, k) at the boundaries t_1 .. t_3, so that their
-// number below |y| is floor(G(|y|)): a fused multiply-add that rounds down leaves it in the last two bits of a large number. G is
-// w (slope + bend w) with w = |y| step + offset, held between 0 and 1: where it starts at 0, and before it falls again.
+// The index of y is, for y > 0, 2^(bits-1) plus the number of positive boundaries below |y|; for the others
+// all its bits are inverted. 2 bits: the sign of one difference. 3 bits: a parabola G through (t_k, k) at the
+// boundaries t_1 .. t_3, so that their number below |y| is floor(G(|y|)): a fused multiply-add that rounds
+// down leaves it in the last two bits of a large number. G is w (slope + bend w) with w = |y| step + offset,
+// held between 0 and 1: where it starts at 0, and before it falls again.
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -35,7 +36,8 @@ struct MagnitudeCurve {
     const double begin = -2.0 * a / (b + std::sqrt(root));  // G = 0
     const double range = end - begin;
     const auto at = [&](double y) { return a + y * (b + c * y); };
-    // Rising at both ends it rises between them; a number within this of a whole one is on the safe side of it.
+    // Rising at both ends it rises between them; a number within this of a whole one is on the safe side of
+    // it.
     constexpr double margin = 0.05;
     if (b + 2.0 * c * begin <= 0.0 || b + 2.0 * c * end <= 0.0 || at(end) > 4.0 - margin ||
         at(0.0) > 1.0 - margin)

@@ -1,14 +1,15 @@
 #pragma once
-// Queries as integer operands of tensor-core products (mma.m16n8k32): a number is 256 high + low times the query's unit, both
-// bytes in -128 .. 127. Eight queries fill an operand: high bytes in rows g, low ones in rows g + 8.
+// Queries as integer operands of tensor-core products (mma.m16n8k32): a number is 256 high + low times the
+// query's unit, both bytes in -128 .. 127. Eight queries fill an operand: high bytes in rows g, low ones in
+// rows g + 8.
 #include <cstdint>
 
 #include "rotorquant/device/rotation.cuh"
 
 namespace rotorquant::device {
 
-// sums += a b; a: row-major 16x32 int8, b: column-major 32x8 int8 (B = signed) or uint8, sums: 16x8 int32, each spread over the
-// warp.
+// sums += a b; a: row-major 16x32 int8, b: column-major 32x8 int8 (B = signed) or uint8, sums: 16x8 int32,
+// each spread over the warp.
 template <bool b_signed = true>
 __device__ __forceinline__ void multiply_add(int (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                              std::uint32_t b1) {
@@ -31,8 +32,8 @@ struct IntegerQueries {
   float unit;
   int sum;  // of the query's integers
 
-  // query: that of row g, or nullptr for zeros. coordinate_of(step, i, j): which one is byte j of register i of the second
-  // operand in this lane, i = 0, 1; the four lanes of a query share its coordinates.
+  // query: that of row g, or nullptr for zeros. coordinate_of(step, i, j): which one is byte j of register i
+  // of the second operand in this lane, i = 0, 1; the four lanes of a query share its coordinates.
   template <typename Place>
   __device__ __forceinline__ void load(const float* query, const Place& coordinate_of) {
     constexpr float largest_integer = 127.0F * 256.0F + 127.0F;

@@ -1,6 +1,7 @@
 #pragma once
-// Between bit planes and nibbles: plane j holds bit j of 32 indices; nibble word k holds those of coordinates k, 4 + k, 8 + k,
-// ..., four bits each, from the lowest on. Both ways are the same exchange, bit 4 i + k of word j with bit 4 i + j of word k.
+// Between bit planes and nibbles: plane j holds bit j of 32 indices; nibble word k holds those of coordinates
+// k, 4 + k, 8 + k, ..., four bits each, from the lowest on. Both ways are the same exchange, bit 4 i + k of
+// word j with bit 4 i + j of word k.
 #include <cstdint>
 
 namespace rotorquant::device {

@@ -1,6 +1,6 @@
 #pragma once
-// A quantizer whose encode and decode run on a GPU, with inputs and outputs on the host: what evaluations use to measure
-// device kernels in place of the CPU's.
+// A quantizer whose encode and decode run on a GPU, with inputs and outputs on the host: what evaluations use
+// to measure device kernels in place of the CPU's.
 #include <memory>
 
 #include "rotorquant/quantizers/quantizer.hpp"

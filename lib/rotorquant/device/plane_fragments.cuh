@@ -1,6 +1,7 @@
 #pragma once
-// Codes as operands of tensor-core products (mma.m16n8k16, fp16 in, fp32 sums). Inner products do not mind the order of
-// their terms, so that each lane reads whole bytes of the planes and the other operand follows the order that results:
+// Codes as operands of tensor-core products (mma.m16n8k16, fp16 in, fp32 sums). Inner products do not mind
+// the order of their terms, so that each lane reads whole bytes of the planes and the other operand follows
+// the order that results:
 //
 //   keys    B operand, 16 coordinates x 8 keys. Lane (g, t), g = lane / 4, t = lane mod 4, holds key g and a quarter of its
 //           coordinates; step s of D / 16 takes four of them: key_coordinate(t, s, i).
@@ -16,7 +17,8 @@
 
 namespace rotorquant::device {
 
-// sums += a b; a: row-major 16x16 fp16, b: column-major 16x8 fp16, sums: 16x8 fp32, each spread over the warp.
+// sums += a b; a: row-major 16x16 fp16, b: column-major 16x8 fp16, sums: 16x8 fp32, each spread over the
+// warp.
 __device__ __forceinline__ void multiply_add(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                              std::uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -25,15 +27,16 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const std::uint32
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// fp16 centroids by byte: entries 0..3 and 4..7. bits <= 3: all; bits = 4: the positive ones of a codebook symmetric
-// about 0.
+// fp16 centroids by byte: entries 0..3 and 4..7. bits <= 3: all; bits = 4: the positive ones of a codebook
+// symmetric about 0.
 struct HalfCentroids {
   std::uint32_t low_bytes[2];
   std::uint32_t high_bytes[2];
   float unit;  // a centroid is its fp16 number times this
 };
 
-// Four indices of `bits` bits in a word's low half, one a nibble -> the low and high bytes of their centroids.
+// Four indices of `bits` bits in a word's low half, one a nibble -> the low and high bytes of their
+// centroids.
 template <int bits>
 __device__ __forceinline__ void look_up_four(const HalfCentroids& table, std::uint32_t nibbles,
                                              std::uint32_t negative, std::uint32_t& low,
@@ -44,7 +47,8 @@ __device__ __forceinline__ void look_up_four(const HalfCentroids& table, std::ui
   if constexpr (bits == 4) high ^= permute_bytes(0x8000U, 0U, negative);
 }
 
-// Nibble i: the index of coordinate 4 i + k of the planes' words. 4 bits: the index among the positive centroids.
+// Nibble i: the index of coordinate 4 i + k of the planes' words. 4 bits: the index among the positive
+// centroids.
 template <int bits>
 __device__ __forceinline__ std::uint32_t gather_nibbles(const std::uint32_t (&plane)[bits], int k) {
   constexpr int looked_up = bits == 4 ? 3 : bits;
@@ -116,8 +120,8 @@ struct ValueFragments {
     return D == 128 ? 16 * g + 8 * (s % 2) + 4 * upper + s / 2 : 8 * g + 4 * upper + s;
   }
 
-  // D = 128: [0] of the keys 2t and 2t + 1, [1] of 2t + 8 and 2t + 9, bytes in the order of the keys and then of the
-  // coordinates. D = 64: one word of all four keys.
+  // D = 128: [0] of the keys 2t and 2t + 1, [1] of 2t + 8 and 2t + 9, bytes in the order of the keys and then
+  // of the coordinates. D = 64: one word of all four keys.
   static constexpr int words = D / 64;
   std::uint32_t plane[words][bits];
 

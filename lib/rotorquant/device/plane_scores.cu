@@ -23,7 +23,8 @@ struct ScoreStage {
   static constexpr int norm_offset = score_tile * pitch;
   static constexpr int bytes = norm_offset + 2 * score_tile;
 
-  // Where 16-byte chunk i of a tile lies. Of chunks `step` apart a warp's lanes find theirs at constant distances.
+  // Where 16-byte chunk i of a tile lies. Of chunks `step` apart a warp's lanes find theirs at constant
+  // distances.
   static __device__ __forceinline__ int place_of(int i) {
     return pitch == row_bytes ? 16 * i : i / bits * pitch + i % bits * 16;
   }
@@ -120,7 +121,8 @@ struct QueryColumns {
   }
 };
 
-// sums += a b; a: row-major 16x32 int8 (A = signed) or uint8, b: column-major 32x8 int8, sums: 16x8 int32, each spread over the warp.
+// sums += a b; a: row-major 16x32 int8 (A = signed) or uint8, b: column-major 32x8 int8, sums: 16x8 int32,
+// each spread over the warp.
 template <bool a_signed>
 __device__ __forceinline__ void multiply_keys(int (&sums)[4], const std::uint32_t (&a)[4],
                                               const std::uint32_t (&b)[2]) {

@@ -1,5 +1,6 @@
 #pragma once
-// Scores from bit planes by integer tensor cores: up to eight queries at a time, queries and centroids as 16-bit integers, exact sums.
+// Scores from bit planes by integer tensor cores: up to eight queries at a time, queries and centroids as
+// 16-bit integers, exact sums.
 #include "rotorquant/device/plane_fragments.cuh"
 #include "rotorquant/device/runtime.cuh"
 #include "rotorquant/quantizers/scalar_codec.hpp"
@@ -12,12 +13,13 @@ bool is_symmetric(const Codebook& codebook);
 // Scalar codes of 2 to 4 bits and 64 or 128 coordinates, a codebook symmetric about 0, norms in fp16.
 bool has_plane_scores(const ScalarCodec& codec);
 
-// Their unit is chosen so that all centroids lie near fp16 numbers: the largest relative error falls from 2^-12 to less than
-// a fifth of that at 2 and 3 bits.
+// Their unit is chosen so that all centroids lie near fp16 numbers: the largest relative error falls from
+// 2^-12 to less than a fifth of that at 2 and 3 bits.
 HalfCentroids half_centroids(const Codebook& codebook);
 
-// Centroids as integers n, (n + 1/2) unit, by byte: n = 256 high + low, low in 0 .. 255; entries 0..3 and 4..7. Up to 3 bits: all; 4 bits: the positive
-// ones of a codebook symmetric about 0; the negative ones have all bits of n inverted.
+// Centroids as integers n, (n + 1/2) unit, by byte: n = 256 high + low, low in 0 .. 255; entries 0..3 and
+// 4..7. Up to 3 bits: all; 4 bits: the positive ones of a codebook symmetric about 0; the negative ones have
+// all bits of n inverted.
 struct IntegerCentroids {
   std::uint32_t low_bytes[2];
   std::uint32_t high_bytes[2];

@@ -1,13 +1,14 @@
 #pragma once
-// Rotations of a few rows (queries, outputs of attention), one block a row, all of its threads at work on one vector.
+// Rotations of a few rows (queries, outputs of attention), one block a row, all of its threads at work on one
+// vector.
 #include "rotorquant/device/rotation.cuh"
 
 namespace rotorquant::device {
 
 inline constexpr int rotate_threads = 128;
 
-// Steps of a program level by level: steps of one level touch different coordinates and may run at once. Returns the
-// steps in order of level and where each level begins, with the end at last.
+// Steps of a program level by level: steps of one level touch different coordinates and may run at once.
+// Returns the steps in order of level and where each level begins, with the end at last.
 struct LeveledSteps {
   std::vector<RotationStep> steps;
   std::vector<int> begins;
@@ -43,7 +44,8 @@ class RowRotation {
   Buffer<float> numbers_, transposed_;
 };
 
-// row [output_dim floats of shared memory], complete; ends with a barrier. With a dense matrix the result is in `other`.
+// row [output_dim floats of shared memory], complete; ends with a barrier. With a dense matrix the result is
+// in `other`.
 __device__ inline float* rotate_row(const RowRotation::View& rotation, bool transpose, float* row,
                                     float* other) {
   const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);

@@ -1,8 +1,8 @@
 #pragma once
 // Any rotation (rotation_program.hpp) of rows that lie in shared memory, one thread a row: the general path,
-// for every rotation and dim. Thread i's row starts at rows + i * pitch with an odd pitch, so that a warp that
-// reads one coordinate of 32 rows touches 32 banks. Steps and matrices are the same for all threads and come
-// through the cache once a warp.
+// for every rotation and dim. Thread i's row starts at rows + i * pitch with an odd pitch, so that a warp
+// that reads one coordinate of 32 rows touches 32 banks. Steps and matrices are the same for all threads and
+// come through the cache once a warp.
 #include "rotorquant/device/runtime.cuh"
 #include "rotorquant/rotations/rotation_program.hpp"
 

@@ -1,6 +1,6 @@
 #pragma once
-// Sixteen rows of fp16 or bf16 in the registers of a warp, as left operands of its tensor-core products (PTX mma.m16n8k16 and, half a
-// step, m16n8k8, fp32 sums), and what their norms need.
+// Sixteen rows of fp16 or bf16 in the registers of a warp, as left operands of its tensor-core products (PTX
+// mma.m16n8k16 and, half a step, m16n8k8, fp32 sums), and what their norms need.
 //
 // Lane (g, t), g = lane / 4, t = lane mod 4: word 2 h + r of a step holds two coordinates of row g + 8 r.
 #include <cuda_bf16.h>
@@ -17,8 +17,8 @@ namespace rotorquant::device {
 template <int steps>
 using RowOperand = std::uint32_t[steps][4];
 
-// Step s: coordinates 16 s .. 16 s + 15. shared: the first row, `pitch` bytes before the next; an odd number of 16-byte chunks keeps
-// eight rows in 32 banks.
+// Step s: coordinates 16 s .. 16 s + 15. shared: the first row, `pitch` bytes before the next; an odd number
+// of 16-byte chunks keeps eight rows in 32 banks.
 template <int steps>
 __device__ __forceinline__ void load_rows(RowOperand<steps>& rows, const std::uint8_t* shared, int pitch) {
   const int lane = static_cast<int>(threadIdx.x % warp_size);

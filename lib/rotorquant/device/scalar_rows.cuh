@@ -1,7 +1,7 @@
 #pragma once
-// Scalar codecs of any rotation, dim, width, norm type and scale rule: one thread a vector, one warp a block, a
-// tile of 32 rows of float32 in shared memory. The general path; hopper/tensor_codec.cuh has the fast one for the
-// usual cases.
+// Scalar codecs of any rotation, dim, width, norm type and scale rule: one thread a vector, one warp a block,
+// a tile of 32 rows of float32 in shared memory. The general path; hopper/tensor_codec.cuh has the fast one
+// for the usual cases.
 #include "rotorquant/device/elements.cuh"
 #include "rotorquant/device/refusals.cuh"
 #include "rotorquant/device/rotation.cuh"
@@ -84,8 +84,8 @@ __device__ inline void read_centroids(const ScalarView& codec, const Tile& tile)
   }
 }
 
-// Fills the tile's code bytes and centroid table, then the rows with centroids, and returns the thread's scale.
-// Ends with the warp in step.
+// Fills the tile's code bytes and centroid table, then the rows with centroids, and returns the thread's
+// scale. Ends with the warp in step.
 __device__ inline float load_tile(const ScalarView& codec, const std::uint8_t* codes,
                                   const std::uint8_t* norms, std::int64_t first, int count,
                                   const Tile& tile) {

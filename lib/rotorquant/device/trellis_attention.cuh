@@ -1,7 +1,7 @@
 #pragma once
-// Attention over trellis codes of keys and values: a source of attention_kernel.cuh, of memory 5, 2 or 3 bits and 64 or 128
-// coordinates. Pairs of coordinates come from a table of half2 in shared memory and are operands as they are (keys) or after
-// an exchange between two keys' (values).
+// Attention over trellis codes of keys and values: a source of attention_kernel.cuh, of memory 5, 2 or 3 bits
+// and 64 or 128 coordinates. Pairs of coordinates come from a table of half2 in shared memory and are
+// operands as they are (keys) or after an exchange between two keys' (values).
 #include <memory>
 
 #include "rotorquant/device/attention_sources.cuh"

@@ -1,9 +1,9 @@
 #pragma once
 // The encoder of trellis codes: the CPU's codes (TrellisCodec::encode_block), bit for bit.
 //
-// A warp takes a batch of vectors. In the Viterbi passes its lanes are the states of the trellis and the vectors come in
-// pairs, so that one's additions run while the other's shuffles are on their way; everything else (rotation, tracing paths
-// back, fitting the scale) has a lane for each vector.
+// A warp takes a batch of vectors. In the Viterbi passes its lanes are the states of the trellis and the
+// vectors come in pairs, so that one's additions run while the other's shuffles are on their way; everything
+// else (rotation, tracing paths back, fitting the scale) has a lane for each vector.
 #include "rotorquant/device/device_quantizer.hpp"
 #include "rotorquant/device/exact_rotation.cuh"
 #include "rotorquant/device/trellis_tables.cuh"

@@ -1,7 +1,8 @@
 #pragma once
-// Trellis codes (codes/trellis_value_format.hpp, memory 5) as operands of tensor-core products. Inner products do not mind the
-// order of their terms, so that each lane takes consecutive coordinates, whose registers overlap: two of them, t and t + 1 with
-// t even, are decided by seven bits of plane 0 and two bits of each other plane, and come from one look-up in shared memory.
+// Trellis codes (codes/trellis_value_format.hpp, memory 5) as operands of tensor-core products. Inner
+// products do not mind the order of their terms, so that each lane takes consecutive coordinates, whose
+// registers overlap: two of them, t and t + 1 with t even, are decided by seven bits of plane 0 and two bits
+// of each other plane, and come from one look-up in shared memory.
 //
 //   index = window | (bits t and t + 1 of plane k) << (7 + 2 (k - 1)), k = 1 .. bits - 1,
 //   in the table of pairs whose first coordinate has one bit more: | that bit << (7 + 2 (bits - 1)).
@@ -48,8 +49,8 @@ __device__ __forceinline__ std::uint32_t join_halves(std::uint32_t low, std::uin
 template <int D, int bits>
 inline constexpr int trellis_row_bytes = trellis_header_bytes + bits* D / 8;
 
-// Two runs of 16 coordinates, run h in bits 16 h .. 16 h + 15 of the planes. Where runs are shorter than 16 or there is but
-// one, the other bits are not looked at.
+// Two runs of 16 coordinates, run h in bits 16 h .. 16 h + 15 of the planes. Where runs are shorter than 16
+// or there is but one, the other bits are not looked at.
 template <int bits>
 struct TrellisRuns {
   std::uint32_t
@@ -57,7 +58,8 @@ struct TrellisRuns {
   std::uint32_t plane[bits - 1];  // planes 1 ..; planes 1 and 2 after `interleave`
   std::uint32_t extra;            // of wider symbols: bits 16 h ..
 
-  // Planes 1 and 2 become nibbles of the coordinates t and t + 1: for t mod 4 = 0 in the first, for 2 in the second.
+  // Planes 1 and 2 become nibbles of the coordinates t and t + 1: for t mod 4 = 0 in the first, for 2 in the
+  // second.
   __device__ __forceinline__ void interleave() {
     if constexpr (bits > 2) {
       constexpr std::uint32_t low = 0x33333333U;
@@ -67,8 +69,8 @@ struct TrellisRuns {
     }
   }
 
-  // Where the pair c, c + 1 (c even) of run h is in a table of entries of 2^entry bytes; `wide`: the bit of `extra` that is c's,
-  // or -1. run: coordinates of a run.
+  // Where the pair c, c + 1 (c even) of run h is in a table of entries of 2^entry bytes; `wide`: the bit of
+  // `extra` that is c's, or -1. run: coordinates of a run.
   template <int entry, int run>
   __device__ __forceinline__ std::uint32_t offset(int h, int c, int wide) const {
     constexpr int upper = pair_window_bits + entry;
@@ -87,8 +89,8 @@ struct TrellisRuns {
   }
 };
 
-// The quarter t of a key's coordinates: the B operand of a product, lane (g, t) for key g. D = 128: one key, both runs. D = 64:
-// run 0, and run 1 of a second key eight rows further.
+// The quarter t of a key's coordinates: the B operand of a product, lane (g, t) for key g. D = 128: one key,
+// both runs. D = 64: run 0, and run 1 of a second key eight rows further.
 template <int D, int bits>
 struct TrellisQuarters : TrellisRuns<bits> {
   static constexpr int keys = D == 64 ? 2 : 1;

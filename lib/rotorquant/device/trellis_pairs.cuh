@@ -1,6 +1,6 @@
 #pragma once
-// Pairs of neighbouring coordinates of trellis codes (trellis_fragments.cuh) in fp16, in which levels, multiples of 1/32 below
-// 4, are exact; and the scales of vectors. Memory 5, 2 or 3 bits.
+// Pairs of neighbouring coordinates of trellis codes (trellis_fragments.cuh) in fp16, in which levels,
+// multiples of 1/32 below 4, are exact; and the scales of vectors. Memory 5, 2 or 3 bits.
 #include "rotorquant/codes/trellis_value_format.hpp"
 #include "rotorquant/device/trellis_fragments.cuh"
 

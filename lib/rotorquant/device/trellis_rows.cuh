@@ -1,6 +1,7 @@
 #pragma once
-// Decoding and scoring of trellis codes of any rotation, dim, width and memory: one thread a vector, one warp a block. The
-// general path; hopper/trellis_decoder.cuh and trellis_scores.cuh have the fast ones for the usual cases.
+// Decoding and scoring of trellis codes of any rotation, dim, width and memory: one thread a vector, one warp
+// a block. The general path; hopper/trellis_decoder.cuh and trellis_scores.cuh have the fast ones for the
+// usual cases.
 #include "rotorquant/device/device_quantizer.hpp"
 #include "rotorquant/device/rotation.cuh"
 #include "rotorquant/device/trellis_tables.cuh"

@@ -1,6 +1,6 @@
 #pragma once
-// The search for the best path through a trellis, a warp to a pass, and the packing of what it found: the operations of
-// codes/trellis_serial.cpp in its order, each rounded by itself.
+// The search for the best path through a trellis, a warp to a pass, and the packing of what it found: the
+// operations of codes/trellis_serial.cpp in its order, each rounded by itself.
 #include "rotorquant/codes/trellis_kernels.hpp"
 #include "rotorquant/device/scalar_rows.cuh"
 #include "rotorquant/device/trellis_encode.cuh"
@@ -40,7 +40,8 @@ struct EncodeLayout {
   }
 };
 
-// m and h of r = q and r = q + 2^M. Up to 7 bits they are multiples of 1/64 up to 4, which bfloat16 holds exactly.
+// m and h of r = q and r = q + 2^M. Up to 7 bits they are multiples of 1/64 up to 4, which bfloat16 holds
+// exactly.
 __device__ __forceinline__ uint2 pack_row(const float4& row) {
   return make_uint2(__float_as_uint(row.x) | __float_as_uint(row.y) >> 16,
                     __float_as_uint(row.z) | __float_as_uint(row.w) >> 16);
@@ -156,8 +157,8 @@ struct Encoder {
     return state >> 1 | static_cast<int>((survivors >> state) & 1U) << (memory - 1);
   }
 
-  // Follows the path of one vector back from the seam. Each word of survivors gives way to the place of the decoded value
-  // among the values.
+  // Follows the path of one vector back from the seam. Each word of survivors gives way to the place of the
+  // decoded value among the values.
   __device__ void trace(const float* y, float inverse, int seam, std::uint32_t* survivors) const {
     int state = seam;
     for (int c = t.dim - 1; c >= 0; --c) {

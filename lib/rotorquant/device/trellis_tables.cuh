@@ -1,5 +1,6 @@
 #pragma once
-// Tables of one trellis value format (codes/trellis_value_format.hpp) in device memory, for its encoder and decoders.
+// Tables of one trellis value format (codes/trellis_value_format.hpp) in device memory, for its encoder and
+// decoders.
 #include <cstdint>
 
 #include "rotorquant/codes/trellis_value_format.hpp"
@@ -10,8 +11,8 @@ namespace rotorquant::device {
 inline constexpr std::uint8_t no_extra_bit = 0xFF;
 inline constexpr int trellis_header_bytes = 2;
 
-// The levels of one symbol width (codes/trellis_levels.hpp). Lane q stands for the states q of the trellis: in a cell it
-// needs the midpoints and halves of r = q and r = q + 2^M.
+// The levels of one symbol width (codes/trellis_levels.hpp). Lane q stands for the states q of the trellis:
+// in a cell it needs the midpoints and halves of r = q and r = q + 2^M.
 struct TrellisWidthView {
   TrellisLevels::Cells cells;
   int first_row;     // of its cells among the rows

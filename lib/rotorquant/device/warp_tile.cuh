@@ -6,8 +6,8 @@
 
 namespace rotorquant::device {
 
-// Copies 16 bytes to shared memory in the background, as part of the next group that commit_copies closes; `valid`
-// false writes zeros.
+// Copies 16 bytes to shared memory in the background, as part of the next group that commit_copies closes;
+// `valid` false writes zeros.
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, bool valid = true) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   const int bytes = valid ? 16 : 0;
@@ -34,8 +34,8 @@ __device__ __forceinline__ void copy_async_part(void* shared, const void* from, 
   }
 }
 
-// `bytes` bytes of shared memory from `from` on, of which `there` exist, the rest zeros; both begin at multiples of 16 bytes.
-// A part of the next group of background copies by one warp.
+// `bytes` bytes of shared memory from `from` on, of which `there` exist, the rest zeros; both begin at
+// multiples of 16 bytes. A part of the next group of background copies by one warp.
 template <int bytes>
 __device__ __forceinline__ void fetch_rows(std::uint8_t* shared, const std::uint8_t* from,
                                            std::int64_t there) {
@@ -47,8 +47,8 @@ __device__ __forceinline__ void fetch_rows(std::uint8_t* shared, const std::uint
   }
 }
 
-// `rows` rows of `chunks` times 16 bytes; in shared memory an odd number of chunks lies between rows, so that eight lanes that
-// read one chunk of their rows touch all 32 banks.
+// `rows` rows of `chunks` times 16 bytes; in shared memory an odd number of chunks lies between rows, so that
+// eight lanes that read one chunk of their rows touch all 32 banks.
 template <int rows, int chunks>
 struct RowTile {
   static constexpr int pitch = 16 * (chunks | 1);
@@ -80,8 +80,8 @@ struct RowTile {
   }
 };
 
-// `rows` rows of `row_bytes` bytes each, packed in shared memory as they are in global memory. A whole tile is a multiple
-// of 16 bytes; the last one may not be.
+// `rows` rows of `row_bytes` bytes each, packed in shared memory as they are in global memory. A whole tile
+// is a multiple of 16 bytes; the last one may not be.
 template <int rows, int row_bytes>
 struct PackedTile {
   static constexpr int bytes = rows * row_bytes;

@@ -1,5 +1,5 @@
-// What a build without CUDA answers where others would use a GPU. There is none to choose, so that nothing but the choice
-// of a GPU can fail first.
+// What a build without CUDA answers where others would use a GPU. There is none to choose, so that nothing
+// but the choice of a GPU can fail first.
 #ifndef ROTORQUANT_CUDA
 
 #include "rotorquant/core/error.hpp"

@@ -8,8 +8,8 @@
 // The encoder minimises the error that queries see, (x - x^)^T M (x - x^) with M the calibrated query metric:
 // it searches centroids and scale codes jointly by the diagonal of M after F, then lowers the full form by
 // coordinate descent over the indices, which M's off-diagonal part couples. With a trellis the best pairs of
-// centroid and scale code found for scalar levels of the same widths are searched by the diagonal, and the best
-// of those by the full form (calibrated_trellis.hpp). None of this costs a stored bit.
+// centroid and scale code found for scalar levels of the same widths are searched by the diagonal, and the
+// best of those by the full form (calibrated_trellis.hpp). None of this costs a stored bit.
 #include <limits>
 #include <memory>
 #include <optional>

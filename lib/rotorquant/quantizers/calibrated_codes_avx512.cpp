@@ -1,5 +1,5 @@
-// Calibrated keys to codes, sixteen at a time: rows to columns; then of each coordinate, whose width all keys share, the
-// bits of its symbols as masks, which become a bit of each key's words.
+// Calibrated keys to codes, sixteen at a time: rows to columns; then of each coordinate, whose width all keys
+// share, the bits of its symbols as masks, which become a bit of each key's words.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)
@@ -89,8 +89,8 @@ struct Keys {
   }
 };
 
-// Bits of the symbols of positions [begin, end), all of this width and in the same block of 32: those of plane j go to
-// planes[j], a position's to the bit of its place in the block.
+// Bits of the symbols of positions [begin, end), all of this width and in the same block of 32: those of
+// plane j go to planes[j], a position's to the bit of its place in the block.
 template <int width>
 ROTORQUANT_AVX512_INLINE void search_positions(const Keys& keys, const NormalLevels& levels,
                                                std::int64_t begin, std::int64_t end,

@@ -1,7 +1,7 @@
 #pragma once
-// Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a cascade
-// (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; calibrated_columns_avx512.cpp
-// gives the same bits. Internal to lib/rotorquant/quantizers.
+// Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a
+// cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results;
+// calibrated_columns_avx512.cpp gives the same bits. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -72,12 +72,13 @@ class OffsetTables {
 void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
                       const float* columns, float* out);
 
-// x(v, i) = scales[v] columns(i, v) + offset of coordinate i and centroids[v], rounded once, then to the type of x. x
-// [count, dim]; past the caches if `stream` and its rows are whole cache lines.
+// x(v, i) = scales[v] columns(i, v) + offset of coordinate i and centroids[v], rounded once, then to the type
+// of x. x [count, dim]; past the caches if `stream` and its rows are whole cache lines.
 void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
                 const OffsetTables& offsets, bool stream, const HostTensor& x);
 
-// rows(v, i) = x(v, i) - shift[i] in float32; whether all of them are finite. x [count, dim], count <= cascade_lanes.
+// rows(v, i) = x(v, i) - shift[i] in float32; whether all of them are finite. x [count, dim], count <=
+// cascade_lanes.
 bool load_shifted(Isa isa, const ConstHostTensor& x, const float* shift, float* rows);
 
 // columns(slots(i)) = scales(i) rows(., i); lanes from `count` on are zeros.
@@ -87,8 +88,9 @@ void rows_to_columns(Isa isa, const CascadeProgram& program, const float* rows, 
 // columns [dim, cascade_lanes] -> rows [count, dim].
 void columns_to_rows(const float* columns, HostView<float> rows);
 
-// The codes of keys whose columns are F (x - h) / sigma in storage order: of these less their centroid's (`centroids`,
-// F c / sigma), divided by their scale, each coordinate the number of its boundaries strictly below.
+// The codes of keys whose columns are F (x - h) / sigma in storage order: of these less their centroid's
+// (`centroids`, F c / sigma), divided by their scale, each coordinate the number of its boundaries strictly
+// below.
 void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const NormalLevels> levels,
                  const OffsetTables& centroids, const float* columns, const float* scales,
                  const BlockFields& fields, std::int64_t count, std::uint8_t* codes);

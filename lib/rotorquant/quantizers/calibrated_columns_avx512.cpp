@@ -1,6 +1,6 @@
-// Sixteen calibrated keys at a time. Their codes have the same bit of the same coordinate in the same place: with the
-// codes' 32-bit words in columns, a shift brings 32 coordinates' bits of a plane to a word's own 32 bits, for all keys
-// at once, and shifts and masks put the bits of four symbols into its four bytes.
+// Sixteen calibrated keys at a time. Their codes have the same bit of the same coordinate in the same place:
+// with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits of a plane to a word's own 32
+// bits, for all keys at once, and shifts and masks put the bits of four symbols into its four bytes.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)

@@ -50,8 +50,8 @@ struct CalibratedCodec::Workspace {
   std::vector<float> costs;         // [C, cascade_lanes] at the nearest scale code
   std::vector<int> scale_codes;     // [C, cascade_lanes] nearest to the residual's norm
   std::vector<std::int32_t> ranks;  // [C, cascade_lanes] of the costs
-  // The best pairs of centroid and scale code of each key, best first: for a trellis up to trellis_candidates by scalar
-  // levels, without one the best.
+  // The best pairs of centroid and scale code of each key, best first: for a trellis up to trellis_candidates
+  // by scalar levels, without one the best.
   std::array<std::vector<Candidate>, cascade_lanes> candidates;
 
   // For trellises alone.
@@ -235,8 +235,8 @@ void CalibratedCodec::set_residual(const float* transformed, std::size_t centroi
   for (std::size_t i = 0; i < n; ++i) workspace.y[i] = transformed[i] - centroids_forward_[centroid * n + i];
 }
 
-// The best of a key's candidates by the trellis, then the best of those by its full search; their symbols are in
-// workspace.best.
+// The best of a key's candidates by the trellis, then the best of those by its full search; their symbols are
+// in workspace.best.
 CalibratedCodec::Candidate CalibratedCodec::search_trellis(const float* transformed,
                                                            const std::vector<Candidate>& candidates,
                                                            Workspace& workspace) const {

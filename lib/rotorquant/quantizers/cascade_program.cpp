@@ -26,8 +26,8 @@ std::array<std::size_t, 3> best_pivots(const std::array<double, 9>& block) {
   return best;
 }
 
-// Programs are built from their ends: at each layer's output, coordinate c lies in slots[c] as its value divided by
-// scales[c].
+// Programs are built from their ends: at each layer's output, coordinate c lies in slots[c] as its value
+// divided by scales[c].
 struct Builder {
   std::vector<CascadeStep> steps;  // last first
   std::vector<std::int32_t> slots;

@@ -1,9 +1,9 @@
 #pragma once
 // A cascade of 3x3 blocks (calibrated_parameters.hpp) as kernels run it: columns of 32 vectors, coordinate by
-// coordinate, in place. Every block is written as a row permutation, a matrix with ones on its diagonal, and a scale of
-// each input; the permutation and the scales move to the layer before, and in the end to the inputs. So a block takes
-// six multiply-adds where a plain one takes nine products and six sums, and outputs come in the order asked for.
-// Internal to lib/rotorquant/quantizers.
+// coordinate, in place. Every block is written as a row permutation, a matrix with ones on its diagonal, and
+// a scale of each input; the permutation and the scales move to the layer before, and in the end to the
+// inputs. So a block takes six multiply-adds where a plain one takes nine products and six sums, and outputs
+// come in the order asked for. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -17,8 +17,8 @@ namespace rotorquant {
 // Vectors that go through a cascade together: two 512-bit registers of floats.
 inline constexpr std::int64_t cascade_lanes = 32;
 
-// (a, b, c) <- (a + f0 b + f1 c, b + f2 a + f3 c, c + f4 a + f5 b), the second product added last, each product and sum
-// rounded once.
+// (a, b, c) <- (a + f0 b + f1 c, b + f2 a + f3 c, c + f4 a + f5 b), the second product added last, each
+// product and sum rounded once.
 struct CascadeStep {
   std::array<std::int32_t, 3> slots;
   std::array<float, 6> factors;

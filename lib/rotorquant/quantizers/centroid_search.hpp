@@ -1,7 +1,7 @@
 #pragma once
-// The centroid nearest to each of a few vectors. centroid_search.cpp defines the result; the AVX-512 version gives the
-// same: it leaves out the centroids that 8-bit products, whose error is bounded, show to be farther than another.
-// Internal to lib/rotorquant/quantizers.
+// The centroid nearest to each of a few vectors. centroid_search.cpp defines the result; the AVX-512 version
+// gives the same: it leaves out the centroids that 8-bit products, whose error is bounded, show to be farther
+// than another. Internal to lib/rotorquant/quantizers.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,8 +16,8 @@ class CentroidSearch {
   // centroids [count, dim], shift [dim].
   CentroidSearch(std::span<const float> centroids, std::span<const float> shift);
 
-  // Of vectors x + shift, given x [rows, dim], rows <= 32: the centroid of least squared_distance (level_search.hpp),
-  // the first of equals.
+  // Of vectors x + shift, given x [rows, dim], rows <= 32: the centroid of least squared_distance
+  // (level_search.hpp), the first of equals.
   void nearest(Isa isa, const float* x, std::int64_t rows, std::int32_t* found) const;
 
  private:

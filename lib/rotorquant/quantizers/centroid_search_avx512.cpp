@@ -1,8 +1,9 @@
-// Which of up to 32 centroids may be the nearest to each of sixteen vectors, by 8-bit integer products (VNNI).
+// Which of up to 32 centroids may be the nearest to each of sixteen vectors, by 8-bit integer products
+// (VNNI).
 //
 // With z = x + shift ~ s u, u integers, and c ~ t i:  ||z - c||^2 - ||z||^2 = ||c||^2 - 2 <z, c>, and <z, c> differs from
-// s t <u, i> by no more than ||z - s u|| ||t i|| + ||z|| ||c - t i||. A centroid whose least value by these bounds is
-// above another's greatest is not the nearest.
+// s t <u, i> by no more than ||z - s u|| ||t i|| + ||z|| ||c - t i||. A centroid whose least value by these
+// bounds is above another's greatest is not the nearest.
 #include "rotorquant/quantizers/centroid_search.hpp"
 
 #if defined(__x86_64__)
@@ -21,8 +22,8 @@ using namespace avx512;
 
 #define ROTORQUANT_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni")))
 
-// Of the float32 sums here and of the distances that decide, relative to the square of the norms' sum: some dozens of
-// roundings of 2^-24.
+// Of the float32 sums here and of the distances that decide, relative to the square of the norms' sum: some
+// dozens of roundings of 2^-24.
 constexpr float rounding_share = 1e-5F;
 
 // Sixteen vectors as bytes u + 128, four coordinates to a word, in columns, and what their bounds need.

@@ -1,7 +1,8 @@
 #pragma once
-// A vector cut in two by channel, each part coded by a quantizer of its own: with one bit more for the channels of most energy, the
-// outlier channels, this gives the fractional widths of TurboQuant (arXiv 2504.19874, section 4.3: 2.5 and 3.5 bits) and of QJL
-// (arXiv 2406.03482, section 4.1). Which channels these are is known to the decoder: cache/sequence_fit.hpp stores it.
+// A vector cut in two by channel, each part coded by a quantizer of its own: with one bit more for the
+// channels of most energy, the outlier channels, this gives the fractional widths of TurboQuant (arXiv
+// 2504.19874, section 4.3: 2.5 and 3.5 bits) and of QJL (arXiv 2406.03482, section 4.1). Which channels these
+// are is known to the decoder: cache/sequence_fit.hpp stores it.
 #include <memory>
 #include <span>
 #include <vector>

@@ -1,7 +1,8 @@
 #pragma once
-// Floating-point formats, each coordinate by itself: 16 bits as captured (`identity16`, the ceiling of any comparison) and OFP8 E4M3
-// (`fp8-e4m3`) with one scale for all vectors: code = e4m3(x / scale), decoded value = scale * code. Serving engines store keys and
-// values so, with a scale of 1 or one fitted to a head (cache/sequence_fit.hpp).
+// Floating-point formats, each coordinate by itself: 16 bits as captured (`identity16`, the ceiling of any
+// comparison) and OFP8 E4M3 (`fp8-e4m3`) with one scale for all vectors: code = e4m3(x / scale), decoded
+// value = scale * code. Serving engines store keys and values so, with a scale of 1 or one fitted to a head
+// (cache/sequence_fit.hpp).
 #include "rotorquant/quantizers/registry.hpp"
 #include "rotorquant/quantizers/row_codec.hpp"
 

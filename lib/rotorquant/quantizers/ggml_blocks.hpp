@@ -1,6 +1,6 @@
 #pragma once
-// ggml's block formats, byte for byte (ggml-common.h, ggml-quants.c; the types of llama.cpp's --cache-type-k and -v). A vector is cut
-// into blocks of 32 values x, each stored with its own 16-bit scale s:
+// ggml's block formats, byte for byte (ggml-common.h, ggml-quants.c; the types of llama.cpp's --cache-type-k
+// and -v). A vector is cut into blocks of 32 values x, each stored with its own 16-bit scale s:
 //
 //   q4_0   18 bytes: s = m / -8 with m the value of greatest magnitude (the first of equals), then 16 bytes of which byte j holds the
 //          indices of values j (low half) and j + 16; index = min(15, trunc(x / s + 8.5)), decoded value (index - 8) s

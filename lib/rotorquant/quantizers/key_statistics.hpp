@@ -1,5 +1,6 @@
 #pragma once
-// What calibrated rivals know of one KV head: plain moments of its keys and queries before RoPE, without sinks.
+// What calibrated rivals know of one KV head: plain moments of its keys and queries before RoPE, without
+// sinks.
 #include <cstdint>
 #include <vector>
 
@@ -14,7 +15,8 @@ struct KeyStatistics {
   std::vector<float> query_energy;  // [dim]: likewise of the head's queries
 
   std::int64_t dim() const { return static_cast<std::int64_t>(mean.size()); }
-  // Throws an Error that names the field unless shapes agree, values are finite and energies are not negative.
+  // Throws an Error that names the field unless shapes agree, values are finite and energies are not
+  // negative.
   void validate() const;
 };
 

@@ -1,9 +1,11 @@
 #pragma once
-// KIVI's codes (Liu et al., arXiv 2402.02750): asymmetric uniform quantization in groups that share a 16-bit scale and zero point,
+// KIVI's codes (Liu et al., arXiv 2402.02750): asymmetric uniform quantization in groups that share a 16-bit
+// scale and zero point,
 //   zero = min x, scale = (max x - min x) / (2^b - 1), index = round((x - zero) / scale), x^ = index * scale + zero.
-// Values are grouped along the channels of one token, keys along `group` tokens of one channel. A code of the first kind is of one
-// token [dim]; one of the second is of a block of tokens [group, dim], row-major, which the interface of quantizers takes as a single
-// vector of group * dim coordinates. Indices come from the stored scale and zero, so that what is decoded is nearest to x.
+// Values are grouped along the channels of one token, keys along `group` tokens of one channel. A code of the
+// first kind is of one token [dim]; one of the second is of a block of tokens [group, dim], row-major, which
+// the interface of quantizers takes as a single vector of group * dim coordinates. Indices come from the
+// stored scale and zero, so that what is decoded is nearest to x.
 #include "rotorquant/quantizers/registry.hpp"
 #include "rotorquant/quantizers/row_codec.hpp"
 

@@ -1,5 +1,5 @@
-// Costs of level_search.hpp, 32 vectors at a time. A coordinate's width is that of all of them, so that up to four bits
-// its levels are in registers and found by the magnitude alone.
+// Costs of level_search.hpp, 32 vectors at a time. A coordinate's width is that of all of them, so that up to
+// four bits its levels are in registers and found by the magnitude alone.
 #include "rotorquant/quantizers/level_search.hpp"
 
 #if defined(__x86_64__)

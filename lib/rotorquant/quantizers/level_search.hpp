@@ -1,8 +1,8 @@
 #pragma once
-// The inner loops of calibrated encoders: distances to centroids; the levels nearest to a residual whose coordinates
-// have levels of mixed widths, and what their errors cost. level_search.cpp defines the results; level_search_avx512.cpp
-// and level_costs_avx512.cpp give the same bits.
-// Internal to lib/rotorquant/quantizers.
+// The inner loops of calibrated encoders: distances to centroids; the levels nearest to a residual whose
+// coordinates have levels of mixed widths, and what their errors cost. level_search.cpp defines the results;
+// level_search_avx512.cpp and level_costs_avx512.cpp give the same bits. Internal to
+// lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -21,8 +21,8 @@ class NormalLevels {
   std::uint8_t index_of(float y) const;
   float operator[](std::uint8_t index) const { return levels_[index]; }
   const float* levels() const { return levels_.data(); }
-  // The boundaries as a binary search meets them: [1] the middle one, [2 i] and [2 i + 1] those of the lower and the
-  // upper half; [max(16, 2^width)], as are the levels.
+  // The boundaries as a binary search meets them: [1] the middle one, [2 i] and [2 i + 1] those of the lower
+  // and the upper half; [max(16, 2^width)], as are the levels.
   const float* tree() const { return tree_.data(); }
   // Of 2 to 4 bits.
   const PlaneCodebook& registers() const { return registers_; }
@@ -47,10 +47,10 @@ struct LevelSearch {
 // symbols [dim] of the coordinates with bits: the index of y / scale among the levels.
 void search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
 
-// costs(v) of the symbols of y(., v) = columns(., v) - less, columns [dim, cascade_lanes] on whole cache lines, at scales
-// [cascade_lanes]: the sum over coordinates in order of (diagonal error) error, error = y - scale level, 0 for the level
-// of coordinates without bits; all in float32, a product and the sum it goes into rounded once. `less` [dim], or null
-// for zeros.
+// costs(v) of the symbols of y(., v) = columns(., v) - less, columns [dim, cascade_lanes] on whole cache
+// lines, at scales [cascade_lanes]: the sum over coordinates in order of (diagonal error) error, error = y -
+// scale level, 0 for the level of coordinates without bits; all in float32, a product and the sum it goes
+// into rounded once. `less` [dim], or null for zeros.
 void level_costs(Isa isa, const LevelSearch& search, const float* columns, const float* less,
                  const float* scales, float* costs);
 
@@ -59,9 +59,9 @@ struct DescentProblem {
   const float* metric;  // [dim, dim], its diagonal search.diagonal
   float scale;
 };
-// One sweep of coordinate descent of error^T metric error: each coordinate with bits, in order, moves to the level nearest
-// to the minimum over its own real value, given all other errors. gradient [dim] is metric error and kept so; symbols
-// [dim]. Whether any of them changed.
+// One sweep of coordinate descent of error^T metric error: each coordinate with bits, in order, moves to the
+// level nearest to the minimum over its own real value, given all other errors. gradient [dim] is metric
+// error and kept so; symbols [dim]. Whether any of them changed.
 bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
 
 // ||x - y + offset||^2 of vectors of `count` coordinates, `offset` null for none: differences rounded to float32, their

@@ -1,5 +1,5 @@
-// The search of level_search.hpp, 16 coordinates at a time: down each width's tree of boundaries, which a register
-// holds up to 4 bits, for the lanes of that width.
+// The search of level_search.hpp, 16 coordinates at a time: down each width's tree of boundaries, which a
+// register holds up to 4 bits, for the lanes of that width.
 #include "rotorquant/quantizers/level_search.hpp"
 
 #if defined(__x86_64__)
@@ -14,8 +14,8 @@ using namespace avx512;
 
 namespace {
 
-// body(lanes of this width, width) for the coordinates [first, first + 16) with bits; `width` is that of the first, or
-// more, and left at that of the last.
+// body(lanes of this width, width) for the coordinates [first, first + 16) with bits; `width` is that of the
+// first, or more, and left at that of the last.
 template <typename Body>
 ROTORQUANT_AVX512_INLINE void for_widths(const LevelSearch& search, std::int64_t first, int& width,
                                          const Body& body) {
@@ -54,8 +54,8 @@ ROTORQUANT_AVX512 void search_levels_avx512(const LevelSearch& search, const flo
   }
 }
 
-// Sixteen coordinates are asked together whether they move; the first that does changes the others' gradient, and those
-// after it are asked again.
+// Sixteen coordinates are asked together whether they move; the first that does changes the others' gradient,
+// and those after it are asked again.
 ROTORQUANT_AVX512 bool descend_once_avx512(const DescentProblem& problem, float* gradient,
                                            std::uint8_t* symbols) {
   const LevelSearch& search = problem.search;

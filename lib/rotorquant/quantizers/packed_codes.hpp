@@ -1,6 +1,6 @@
 #pragma once
-// A quantizer's codes with all their bit planes as one string: planes that do not fill their last byte, as those of a few channels,
-// are not padded one by one. Only the end of the vector is.
+// A quantizer's codes with all their bit planes as one string: planes that do not fill their last byte, as
+// those of a few channels, are not padded one by one. Only the end of the vector is.
 #include <memory>
 #include <vector>
 

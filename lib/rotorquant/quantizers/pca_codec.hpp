@@ -1,13 +1,14 @@
 #pragma once
-// Principal components of keys before RoPE with allocated bit widths: the transform and quantizer of KVTC (arXiv 2511.01815), for each
-// head by itself and without its entropy coder, so that every key takes the same bits.
+// Principal components of keys before RoPE with allocated bit widths: the transform and quantizer of KVTC
+// (arXiv 2511.01815), for each head by itself and without its entropy coder, so that every key takes the same
+// bits.
 //
 //   y = V (x - mean) / sqrt(variances);  indices of the Lloyd-Max codebooks of N(0, 1), coordinate i at width w_i;
 //   x^ = mean + V^T (sqrt(variances) y^)
 //
-// Widths 0..8 minimise sum variances_i D(w_i) (greedy, which for the convex D is what KVTC's dynamic program finds) and sum to
-// b * dim + 16: exactly the bits of `turboquant` with its 16-bit norm, which this code does not need. Their planes follow one another
-// without padding (codes/mixed_planes.hpp).
+// Widths 0..8 minimise sum variances_i D(w_i) (greedy, which for the convex D is what KVTC's dynamic program
+// finds) and sum to b * dim + 16: exactly the bits of `turboquant` with its 16-bit norm, which this code does
+// not need. Their planes follow one another without padding (codes/mixed_planes.hpp).
 #include "rotorquant/codebooks/lloyd_max.hpp"
 #include "rotorquant/codes/mixed_planes.hpp"
 #include "rotorquant/quantizers/key_statistics.hpp"

@@ -36,8 +36,8 @@ const std::vector<QuantizerInfo>& quantizer_registry();
 // The entry of this name; an unknown name is a UsageError that names the nearest known one.
 const QuantizerInfo& find_quantizer(const std::string& name);
 
-// Errors: UsageError for unknown names, parameters or values, and for bits outside the quantizer's range; Error for a dim that its
-// format cannot have.
+// Errors: UsageError for unknown names, parameters or values, and for bits outside the quantizer's range;
+// Error for a dim that its format cannot have.
 std::shared_ptr<const Quantizer> make_quantizer(const QuantizerSpec& spec, const BuildRequest& request);
 
 // The specification for values that goes with `keys`: the same for plain quantizers; for a two-stage

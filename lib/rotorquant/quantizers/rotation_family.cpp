@@ -71,7 +71,8 @@ std::vector<ParameterInfo> two_stage_parameters(const std::string& rotations) {
   return parameters;
 }
 
-// A parameter of another rotation than the one in use would be ignored: a slip that must not become a row of a report.
+// A parameter of another rotation than the one in use would be ignored: a slip that must not become a row of
+// a report.
 void refuse_idle_parameters(const ParameterReader& parameters, const std::string& name,
                             const std::string& rotation) {
   const std::pair<const char*, const char*> owners[] = {{"rotor_sampling", "rotor"},

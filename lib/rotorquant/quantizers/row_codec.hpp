@@ -15,7 +15,8 @@ class RowCodec : public Quantizer {
   CodeLayout layout_;  // filled by derived constructors
 
  private:
-  // x [dim], every value finite -> the codes of one vector; `row` is its row in the whole input, for messages.
+  // x [dim], every value finite -> the codes of one vector; `row` is its row in the whole input, for
+  // messages.
   virtual void encode_row(const float* x, std::int64_t row, const Codes<Space::cpu>& code) const = 0;
   // The codes of one vector -> x [dim].
   virtual void decode_row(const ConstCodes<Space::cpu>& code, float* x) const = 0;

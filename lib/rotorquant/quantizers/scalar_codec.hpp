@@ -2,9 +2,9 @@
 // Rotation + scalar codebook: the codec that rotorquant, turboquant and their relatives share, so that a
 // table compares rotations and nothing else.
 //
-// encode: n = ||x||; u = x times the reciprocal of max(n, 1e-8); y = R u; index of each coordinate by the codebook; store
-// indices and s. decode: x^ = s R^T c[index]. The stored number s is, by ScaleRule (y^ = c[index], <.,.> over
-// coordinates):
+// encode: n = ||x||; u = x times the reciprocal of max(n, 1e-8); y = R u; index of each coordinate by the
+// codebook; store indices and s. decode: x^ = s R^T c[index]. The stored number s is, by ScaleRule (y^ =
+// c[index], <.,.> over coordinates):
 //   norm           s = n                        (TurboQuant, RotorQuant)
 //   mse            s = n <y, y^> / <y^, y^>     minimises ||x - x^||; EDEN's biased scale
 //   eden_unbiased  s = n <y, y> / <y, y^>       unbiased over Haar rotations (Vargaftik et al., "EDEN", ICML
@@ -30,8 +30,8 @@ class ScalarCodec final : public RotatedCodec {
   NormType norm_type() const { return norm_type_; }
   ScaleRule scale_rule() const { return scale_rule_; }
 
-  // Scores by 8-bit integers: the rotated query and the centroids are rounded to 8 bits, so that a score errs by
-  // less than 2% of ||q|| ||x||, and their products summed exactly. More than 4 bits: as score().
+  // Scores by 8-bit integers: the rotated query and the centroids are rounded to 8 bits, so that a score errs
+  // by less than 2% of ||q|| ||x||, and their products summed exactly. More than 4 bits: as score().
   void score_int8(const Context& context, HostView<const float> queries, ConstCodes<Space::cpu> codes,
                   HostView<float> scores) const override;
 

@@ -19,8 +19,8 @@ struct ScalarTables {
 
   Codebook codebook;
   int bits;
-  // The boundaries as a binary search meets them: tree[1] is the middle one, tree[2 i] and tree[2 i + 1] those of
-  // the lower and the upper half; [max(16, 2^bits)], tree[0] unused.
+  // The boundaries as a binary search meets them: tree[1] is the middle one, tree[2 i] and tree[2 i + 1]
+  // those of the lower and the upper half; [max(16, 2^bits)], tree[0] unused.
   std::vector<float> tree;
   std::vector<float> centroids;  // [max(16, 2^bits)]
   // Up to 4 bits: centroid i is level_factor (levels[i] - 128) but for rounding, levels 1..255; [16].
@@ -30,14 +30,16 @@ struct ScalarTables {
   std::optional<PlaneCodebook> registers;
 };
 
-// Queries after the rotation, [count, stride] with zeros from dim to stride, a multiple of 64, for score_codes and score_integers.
+// Queries after the rotation, [count, stride] with zeros from dim to stride, a multiple of 64, for
+// score_codes and score_integers.
 struct ScoreQueries {
   const float* values;
   std::int64_t count;
   std::int64_t dim;
   std::int64_t stride;
 };
-// The same in 8-bit integers: query i is factors[i] integers(i) but for rounding, the centroids' factor included.
+// The same in 8-bit integers: query i is factors[i] integers(i) but for rounding, the centroids' factor
+// included.
 struct IntegerQueries {
   const std::int8_t* values;
   const float* factors;      // [count]
@@ -56,19 +58,20 @@ struct ScoreRows {
 inline constexpr float least_float_square = 0x1p-80F;
 inline constexpr float most_float_square = 0x1p80F;
 
-// A bound on the relative difference of a norm by unit_factors and the exact one: of the sum, a rounding for each
-// addition to one of 16 sums, four to fold, one for the squares, halved by the root; the rest for the root and this
-// bound's own use.
+// A bound on the relative difference of a norm by unit_factors and the exact one: of the sum, a rounding for
+// each addition to one of 16 sums, four to fold, one for the squares, halved by the root; the rest for the
+// root and this bound's own use.
 inline float norm_uncertainty(std::int64_t dim) {
   return static_cast<float>((dim + 15) / 16 + 16) * 0x1p-25F;
 }
 
 struct ScalarKernels {
-  // x [rows, dim] -> norms [rows], ||x|| in float32, and factors [rows] = 1 / max(norm, norm_floor), rounded: a row
-  // times its factor is the unit vector that is coded. Squares are added in float32 in the order of score(); where
-  // their sum lies outside [least_float_square, most_float_square], the norm is exact_norms'.
+  // x [rows, dim] -> norms [rows], ||x|| in float32, and factors [rows] = 1 / max(norm, norm_floor), rounded:
+  // a row times its factor is the unit vector that is coded. Squares are added in float32 in the order of
+  // score(); where their sum lies outside [least_float_square, most_float_square], the norm is exact_norms'.
   void (*unit_factors)(const ConstHostTensor& x, float* norms, float* factors);
-  // exact_norms() rounded to 16 bits, as store_norm() does; norms as unit_factors() gave them, halves [rows, 2].
+  // exact_norms() rounded to 16 bits, as store_norm() does; norms as unit_factors() gave them, halves [rows,
+  // 2].
   void (*half_norms)(const ConstHostTensor& x, const float* norms, std::uint8_t* halves);
   // norms [rows] = float32(||x||), squares added in float64 in dot_product.hpp's order.
   void (*exact_norms)(const ConstHostTensor& x, float* norms);
@@ -79,15 +82,15 @@ struct ScalarKernels {
   // The centroids of the indices: planes -> y [rows, dim].
   void (*look_up)(const ScalarTables& tables, const std::uint8_t* planes, std::int64_t rows, std::int64_t dim,
                   float* y);
-  // scores(i, t) = scales[t] <queries(i), y(t)>. Products are added in float32 in 16 running sums, coordinate c
-  // to sum c mod 16; then the upper half of the sums to the lower half until one is left.
+  // scores(i, t) = scales[t] <queries(i), y(t)>. Products are added in float32 in 16 running sums, coordinate
+  // c to sum c mod 16; then the upper half of the sums to the lower half until one is left.
   void (*score)(const ScoreQueries& queries, const float* y, const float* scales, std::int64_t rows,
                 const ScoreRows& scores);
   // The same of the centroids of the indices.
   void (*score_codes)(const ScalarTables& tables, const ScoreQueries& queries, const std::uint8_t* planes,
                       const float* scales, std::int64_t rows, const ScoreRows& scores);
-  // scores(i, t) = scales[t] factor(i) <integers(i), level(t)>, level the 8-bit centroids; exact up to the two
-  // last products. For up to 4 bits.
+  // scores(i, t) = scales[t] factor(i) <integers(i), level(t)>, level the 8-bit centroids; exact up to the
+  // two last products. For up to 4 bits.
   void (*score_integers)(const ScalarTables& tables, const IntegerQueries& queries,
                          const std::uint8_t* planes, const float* scales, std::int64_t rows,
                          const ScoreRows& scores);

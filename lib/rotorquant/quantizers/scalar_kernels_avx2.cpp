@@ -1,5 +1,5 @@
-// AVX2 kernels of scalar codecs: comparisons' sign bits are bytes of planes, bytes of planes are spread to eight
-// symbols by a table, and centroids are permutations of registers.
+// AVX2 kernels of scalar codecs: comparisons' sign bits are bytes of planes, bytes of planes are spread to
+// eight symbols by a table, and centroids are permutations of registers.
 #include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
@@ -80,7 +80,8 @@ void half_norms(const ConstHostTensor& x, const float* norms, std::uint8_t* halv
   dispatch_type(x.type, [&]<ElementType type>() { half_norms_type<type>(x, norms, halves); });
 }
 
-// Entries of a table of 2^bits by their indices; what lies above an index's `bits` bits is ignored where bits <= 4.
+// Entries of a table of 2^bits by their indices; what lies above an index's `bits` bits is ignored where bits
+// <= 4.
 template <int bits>
 ROTORQUANT_AVX2_INLINE __m256 pick(const float* table, __m256i index) {
   if constexpr (bits <= 3) return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
@@ -233,8 +234,8 @@ void score_codes(const ScalarTables& tables, const ScoreQueries& queries, const 
                 [&](auto bits) { score_bits<bits()>(tables, queries, planes, scales, rows, scores); });
 }
 
-// Levels less 128 times integers, sixteen coordinates at a time, in 32-bit sums. Queries have zeros up to a multiple of
-// 64.
+// Levels less 128 times integers, sixteen coordinates at a time, in 32-bit sums. Queries have zeros up to a
+// multiple of 64.
 template <int bits>
 ROTORQUANT_AVX2 void integer_bits(const ScalarTables& tables, const IntegerQueries& queries,
                                   const std::uint8_t* planes, const float* scales, std::int64_t rows,

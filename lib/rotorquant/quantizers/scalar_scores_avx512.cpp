@@ -99,7 +99,8 @@ ROTORQUANT_AVX512 void score_bits(const ScalarTables& tables, const ScoreQueries
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni"), always_inline))
 #define ROTORQUANT_VNNI_INLINE ROTORQUANT_VNNI_LAMBDA inline
 
-// The symbols of 32 coordinates of sixteen rows from their bits of each plane: byte q of symbols[r] is that of coordinate r
+// The symbols of 32 coordinates of sixteen rows from their bits of each plane: byte q of symbols[r] is that
+// of coordinate r
 // + 8 q, with others' bits above it, up to the byte's fourth, and zeros beyond.
 template <int bits>
 ROTORQUANT_VNNI_INLINE void symbols_of(const __m512i (&planes)[bits], __m512i (&symbols)[8]) {
@@ -138,8 +139,8 @@ ROTORQUANT_VNNI_INLINE void symbols_of(const __m512i (&planes)[bits], __m512i (&
   }
 }
 
-// A query's integers in the order of symbols_of(): word 8 b + r has those of coordinates 32 b + r + 8 q in its bytes q;
-// [ceil(dim / 32) 8]. Zeros where there is no coordinate.
+// A query's integers in the order of symbols_of(): word 8 b + r has those of coordinates 32 b + r + 8 q in
+// its bytes q; [ceil(dim / 32) 8]. Zeros where there is no coordinate.
 void order_query(const std::int8_t* query, std::int64_t dim, std::int32_t* words) {
   for (std::int64_t block = 0; block < dim; block += 32) {
     for (std::int64_t r = 0; r < 8; ++r) {

@@ -1,6 +1,6 @@
 #pragma once
-// The number of boundaries strictly below each of 16 coordinates, as masks: mask j is bit j of the indices. Internal
-// to lib/rotorquant/quantizers.
+// The number of boundaries strictly below each of 16 coordinates, as masks: mask j is bit j of the indices.
+// Internal to lib/rotorquant/quantizers.
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/quantizers/scalar_kernels.hpp"
 

@@ -15,8 +15,8 @@ namespace rotorquant {
 inline constexpr std::int64_t vectors_per_sum = 1024;
 inline constexpr std::int64_t vectors_per_product = 64;
 
-// sums(i) = Σ_t weights(i, t) scale(t) x(t), weights [m, n], sums [m, dim]. load(begin, count, x, scales) gives the vectors from `begin`,
-// at most vectors_per_product of them: x [count, dim], scales [count].
+// sums(i) = Σ_t weights(i, t) scale(t) x(t), weights [m, n], sums [m, dim]. load(begin, count, x, scales)
+// gives the vectors from `begin`, at most vectors_per_product of them: x [count, dim], scales [count].
 template <typename Load>
 void sum_weighted(const Context& context, HostView<const float> weights, HostView<float> sums,
                   const Load& load) {

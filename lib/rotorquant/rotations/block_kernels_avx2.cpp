@@ -1,5 +1,5 @@
-// Products of rows by small blocks, eight coordinates at a time: the other coordinates of their blocks, which lie up to
-// three places away, are loads from there, chosen by masks.
+// Products of rows by small blocks, eight coordinates at a time: the other coordinates of their blocks, which
+// lie up to three places away, are loads from there, chosen by masks.
 #include "rotorquant/rotations/rotation_kernels.hpp"
 
 #if defined(__x86_64__)
@@ -14,8 +14,8 @@ namespace {
 
 using avx2::lanes;
 
-// Masks [phase, j, distance + block, lane]: whether the j-th factor (1, 2, ..) of coordinate 8 phase + lane lies that far
-// behind it. Phases repeat once blocks and registers end together.
+// Masks [phase, j, distance + block, lane]: whether the j-th factor (1, 2, ..) of coordinate 8 phase + lane
+// lies that far behind it. Phases repeat once blocks and registers end together.
 template <int block>
 struct FactorMasks {
   static constexpr int phases = block == 3 ? 3 : 1;

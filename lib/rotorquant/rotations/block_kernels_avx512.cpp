@@ -16,8 +16,8 @@ using avx512::lanes_below;
 template <int block>
 constexpr int registers_of = block == 3 ? 3 : 1;
 
-// Entry [k, j, lane]: where the j-th factor of output 16 k + lane of blocks of three lies, counted from register
-// first[k][j]; it does not reach beyond the register after that.
+// Entry [k, j, lane]: where the j-th factor of output 16 k + lane of blocks of three lies, counted from
+// register first[k][j]; it does not reach beyond the register after that.
 struct TriplePlaces {
   alignas(64) std::int32_t values[3][3][16];
   int first[3][3];
@@ -53,7 +53,8 @@ ROTORQUANT_AVX512_INLINE __m512 factor_of(const __m512 (&x)[registers_of<block>]
   }
 }
 
-// Output register k of each row: the sum of its factors in order, times the coefficients [block] of its lanes.
+// Output register k of each row: the sum of its factors in order, times the coefficients [block] of its
+// lanes.
 template <int block, int k, int rows>
 ROTORQUANT_AVX512_INLINE void turn(const BlockPlan::Sixteen* coefficients,
                                    const __m512 (&x)[rows][registers_of<block>], __m512 (&sums)[rows]) {

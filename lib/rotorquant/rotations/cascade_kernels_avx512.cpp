@@ -15,7 +15,8 @@ using avx512::lanes;
 using avx512::lanes_below;
 using avx512::transpose_sixteen;
 
-// Coordinates of chunk `chunk` to columns; `whole`: sixteen rows, all of whose sixteen coordinates lie in the row.
+// Coordinates of chunk `chunk` to columns; `whole`: sixteen rows, all of whose sixteen coordinates lie in the
+// row.
 template <bool whole, typename Source>
 ROTORQUANT_AVX512_INLINE void chunk_to_columns(const Source& source, std::int64_t chunk, float* columns) {
   const std::int64_t left = source.cols - chunk * lanes;
@@ -62,8 +63,8 @@ ROTORQUANT_AVX512 void to_rows(const float* columns, std::int64_t count, std::in
   }
 }
 
-// The triples of one kind of flat rotor (cascade.hpp): where a sign is negative, sums are differences. Every rounding,
-// and the sign of every zero, is that of the definition, which multiplies by the signs.
+// The triples of one kind of flat rotor (cascade.hpp): where a sign is negative, sums are differences. Every
+// rounding, and the sign of every zero, is that of the definition, which multiplies by the signs.
 template <int kind, bool transpose>
 ROTORQUANT_AVX512_INLINE void flat_triples(const std::int32_t* triples, std::int64_t count, float* columns) {
   const __m512 two_thirds = _mm512_set1_ps(2.0F / 3.0F);
@@ -131,9 +132,9 @@ ROTORQUANT_AVX512_INLINE void store_bytes(std::uint8_t* place, std::uint64_t wor
   if ((bytes & 1) != 0) *place = static_cast<std::uint8_t>(word);
 }
 
-// Bit planes of 16 vectors from their columns [dim, 16]. A comparison's mask holds a bit of one coordinate of each
-// vector: the masks of 64 coordinates are bytes of vectors 0 to 7 and of vectors 8 to 15, and a test of bit v of all
-// bytes is 64 bits of vector v's plane.
+// Bit planes of 16 vectors from their columns [dim, 16]. A comparison's mask holds a bit of one coordinate of
+// each vector: the masks of 64 coordinates are bytes of vectors 0 to 7 and of vectors 8 to 15, and a test of
+// bit v of all bytes is 64 bits of vector v's plane.
 template <int bits>
 ROTORQUANT_AVX512 void columns_to_planes(const float* columns, std::int64_t count, std::int64_t dim,
                                          const PlaneCodebook& codebook, std::uint8_t* planes) {

@@ -11,8 +11,8 @@ namespace {
 
 using avx2::lanes;
 
-// One level: each lane's partner is `distance` lanes away; the lower of the two takes a + b, the upper a - b. Multiplying
-// by +-1 is exact, so that the fused operation rounds like a sum.
+// One level: each lane's partner is `distance` lanes away; the lower of the two takes a + b, the upper a - b.
+// Multiplying by +-1 is exact, so that the fused operation rounds like a sum.
 template <int distance>
 ROTORQUANT_AVX2_INLINE __m256 butterfly(__m256 x) {
   const __m256 partner = distance == 1   ? _mm256_permute_ps(x, 0xB1)

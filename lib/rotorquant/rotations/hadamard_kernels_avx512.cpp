@@ -11,8 +11,9 @@ namespace {
 
 using avx512::lanes;
 
-// One level of the transform inside a register: each lane's partner is `distance` lanes away; the lower of the
-// two takes a + b, the upper a - b. Multiplying by +-1 is exact, so that the fused operation rounds like a sum.
+// One level of the transform inside a register: each lane's partner is `distance` lanes away; the lower of
+// the two takes a + b, the upper a - b. Multiplying by +-1 is exact, so that the fused operation rounds like
+// a sum.
 template <int distance>
 ROTORQUANT_AVX512_INLINE __m512 butterfly(__m512 x) {
   __m512 partner;

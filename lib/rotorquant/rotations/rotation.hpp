@@ -34,15 +34,15 @@ class Rotation {
   virtual void apply(HostView<const float> x, HostView<float> y) const = 0;
   // y [n, output_dim] -> x [n, input_dim].
   virtual void apply_transpose(HostView<const float> y, HostView<float> x) const = 0;
-  // The same of rows of any type and of vectors that carry a factor, with the bits that scaling in float32 by a pass
-  // of its own gives: y(r) = R (factors[r] x(r)), and x(r) = factors[r] R^T y(r) rounded to the type of x. `stream`:
-  // see store_scaled(). Here by such passes; rotations with kernels make none.
+  // The same of rows of any type and of vectors that carry a factor, with the bits that scaling in float32 by
+  // a pass of its own gives: y(r) = R (factors[r] x(r)), and x(r) = factors[r] R^T y(r) rounded to the type
+  // of x. `stream`: see store_scaled(). Here by such passes; rotations with kernels make none.
   virtual void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const;
   virtual void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
                                       const HostTensor& x) const;
-  // The bit planes (bit_planes.hpp) of the codebook's indices of apply_scaled()'s y, without leaving the registers:
-  // planes [n, bits * plane_bytes(output_dim)]. False where a rotation cannot, or not for this type; nothing is done
-  // then.
+  // The bit planes (bit_planes.hpp) of the codebook's indices of apply_scaled()'s y, without leaving the
+  // registers: planes [n, bits * plane_bytes(output_dim)]. False where a rotation cannot, or not for this
+  // type; nothing is done then.
   virtual bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
                                std::uint8_t* planes) const;
   // The same map as data.

@@ -1,6 +1,7 @@
 #pragma once
-// AVX-512 and AVX2 versions of the rotations' inner loops; the plain loops in block_rotation.cpp, hadamard.cpp and
-// cascade.cpp define the results, and these give the same bits. Internal to lib/rotorquant/rotations.
+// AVX-512 and AVX2 versions of the rotations' inner loops; the plain loops in block_rotation.cpp,
+// hadamard.cpp and cascade.cpp define the results, and these give the same bits. Internal to
+// lib/rotorquant/rotations.
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -11,8 +12,8 @@
 
 namespace rotorquant {
 
-// The place in a block of the j-th factor of its coordinate c: first the coordinate itself, then the others in order.
-// Sums are formed in this order, so that kernels need not fetch a coordinate from itself.
+// The place in a block of the j-th factor of its coordinate c: first the coordinate itself, then the others
+// in order. Sums are formed in this order, so that kernels need not fetch a coordinate from itself.
 constexpr int block_factor(int c, int j) {
   return j == 0 ? c : j <= c ? j - 1 : j;
 }
@@ -44,8 +45,8 @@ void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const flo
 inline constexpr std::int64_t least_hadamard_avx2 = 8;
 void hadamard_transform_avx2(float* data, std::int64_t size);
 
-// y = H / sqrt(block) (signs * x) on the powers of two of dim, largest first, or signs * (H / sqrt(block) x) when
-// `transpose`; signs [dim].
+// y = H / sqrt(block) (signs * x) on the powers of two of dim, largest first, or signs * (H / sqrt(block) x)
+// when `transpose`; signs [dim].
 constexpr bool hadamard_in_registers(std::int64_t dim) {
   return dim % 16 == 0 && dim < 512;
 }
@@ -67,7 +68,8 @@ void to_rows_avx512(const float* columns, const float* factors, const HostTensor
 void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
                               const PlaneCodebook& codebook, std::uint8_t* planes);
 
-// The triples of a layer of flat rotors, those of the same kind (the four sign patterns in cascade.cpp) together.
+// The triples of a layer of flat rotors, those of the same kind (the four sign patterns in cascade.cpp)
+// together.
 struct FlatLayer {
   std::array<std::int64_t, 4> counts{};  // triples of each kind
   std::vector<std::int32_t> places;      // [count, 3]: 16 times the coordinates, where their columns begin

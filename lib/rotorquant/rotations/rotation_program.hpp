@@ -25,7 +25,8 @@ struct RotationProgram {
   std::int64_t output_dim = 0;
   std::vector<RotationStep> steps;
   std::vector<float> numbers;  // hadamard: signs [dim]; dense: matrix [dim, dim], row-major
-  // In which order the CPU adds up a row's products: the one of the diagonal first, or from the first to the last.
+  // In which order the CPU adds up a row's products: the one of the diagonal first, or from the first to the
+  // last.
   bool diagonal_first = false;
 };
 

@@ -1,12 +1,12 @@
 #pragma once
-// Where AVX-512 kernels that turn rows take their coordinates from and put them, 16 at a time: plain float32 rows,
-// rows of any type that are scaled on the way, or bit planes. Kernels are templates over these two ends, so that a
-// vector goes from its 16-bit numbers to its code, or back, without leaving the registers. Internal to
-// lib/rotorquant/rotations.
+// Where AVX-512 kernels that turn rows take their coordinates from and put them, 16 at a time: plain float32
+// rows, rows of any type that are scaled on the way, or bit planes. Kernels are templates over these two
+// ends, so that a vector goes from its 16-bit numbers to its code, or back, without leaving the registers.
+// Internal to lib/rotorquant/rotations.
 //
-// What is the same for all rows of a sink lies in its Constants, which callers keep in registers. Chunk k of a row is
-// its coordinates [16 k, 16 k + 16); loads with a mask give zeros outside it and read nothing there, stores with a
-// mask write the coordinates inside it.
+// What is the same for all rows of a sink lies in its Constants, which callers keep in registers. Chunk k of
+// a row is its coordinates [16 k, 16 k + 16); loads with a mask give zeros outside it and read nothing there,
+// stores with a mask write the coordinates inside it.
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/core/avx512.hpp"
@@ -33,8 +33,8 @@ struct PlainSource {
   std::int64_t rows, cols;
 };
 
-// Asks for the rows that callers take next as it goes: they measure all of those before they turn them, so that the
-// processor's own prefetching finds too little to go by.
+// Asks for the rows that callers take next as it goes: they measure all of those before they turn them, so
+// that the processor's own prefetching finds too little to go by.
 template <ElementType type>
 struct ScaledSource {
   struct Row {

@@ -164,7 +164,8 @@ struct SmallDump {
   hsize_t value_dim = 3;
   std::vector<std::int64_t> layers = {5, 7};
 
-  // Element (layer, head, row, channel) of a tensor, unique and exact in float16 for the sizes of these tests.
+  // Element (layer, head, row, channel) of a tensor, unique and exact in float16 for the sizes of these
+  // tests.
   static float element(char tensor, std::int64_t layer, hsize_t head, hsize_t row, hsize_t channel) {
     const double sign = tensor == 'q' ? -1.0 : 1.0;
     const double base = tensor == 'v' ? 1024.0 : 0.0;

@@ -1,4 +1,5 @@
-// Everything a dump can have wrong, each with the one line that says so. The validator must find what open finds.
+// Everything a dump can have wrong, each with the one line that says so. The validator must find what open
+// finds.
 #include <algorithm>
 #include <cmath>
 #include <functional>

@@ -1,4 +1,5 @@
-// The reader on files made with the HDF5 C API: contents, element types, attribute types, queries, selections.
+// The reader on files made with the HDF5 C API: contents, element types, attribute types, queries,
+// selections.
 #include <bit>
 #include <cmath>
 #include <cstring>

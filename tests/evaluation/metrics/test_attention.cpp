@@ -18,7 +18,8 @@ using testing::RandomHead;
 
 // What the two ways of computing a metric in float64 may differ by.
 constexpr double relative_tolerance = 1e-9;
-// KL and mean errors are differences of numbers near 1, or near the softmax scale where that is large, each rounded at 1e-16.
+// KL and mean errors are differences of numbers near 1, or near the softmax scale where that is large, each
+// rounded at 1e-16.
 constexpr double absolute_tolerance = 1e-14;
 
 double metric(const std::vector<double>& metrics, Metric which) {
@@ -304,8 +305,8 @@ TEST(Attention, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(evaluate_cell(reference, head.key_estimate(), head.key_estimate(), workspace), Error);
 }
 
-// With a window, every query by itself meets the cache as it is when that query is the newest: the metrics of all are the means of
-// those of each, against keys and values merged by hand.
+// With a window, every query by itself meets the cache as it is when that query is the newest: the metrics of
+// all are the means of those of each, against keys and values merged by hand.
 TEST(Window, EveryQuerySeesTheCacheOfItsOwnTime) {
   constexpr std::int64_t tokens = 41;
   const HeadShape shape{.tokens = tokens, .dim = 7, .value_dim = 5, .query_heads = 2, .queries = tokens};

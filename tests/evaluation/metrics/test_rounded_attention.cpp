@@ -1,4 +1,5 @@
-// The metrics in narrow arithmetic: its pieces against exact arithmetic, the whole against the float64 definition.
+// The metrics in narrow arithmetic: its pieces against exact arithmetic, the whole against the float64
+// definition.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -70,7 +71,8 @@ TEST(RoundRow, NothingStaysNothing) {
 }
 
 TEST(RoundRow, SumsOfProductsStayInInt32) {
-  // One large element, all elements equal, and alternating signs: where a norm leaves most or least to one element.
+  // One large element, all elements equal, and alternating signs: where a norm leaves most or least to one
+  // element.
   for (const int form : {0, 1, 2}) {
     std::vector<float> x(static_cast<std::size_t>(chunk_depth), form == 0 ? 0.0F : 3.0F);
     x[5] = form == 0 ? 7.0F : x[5];

@@ -105,8 +105,7 @@ TEST(Aggregate, AClockThatMeasuredNothingGivesNoRate) {
   SweepResult result = sample_sweep();
   for (Cell& cell : result.cells) cell.encode_seconds = 0.0;
   const std::vector<Row> rows = aggregate(result);
-  for (const MetricSummary& summary : rows[0].timings)
-    EXPECT_NE(summary.tag, "throughput/encode");
+  for (const MetricSummary& summary : rows[0].timings) EXPECT_NE(summary.tag, "throughput/encode");
 }
 
 TEST(Aggregate, SeedsThatCoverOtherCellsAreAnError) {

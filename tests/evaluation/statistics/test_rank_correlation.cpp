@@ -48,7 +48,8 @@ const RankCorrelation& find(const std::vector<RankCorrelation>& all, const std::
   return *std::find_if(all.begin(), all.end(), [&](const RankCorrelation& c) { return c.metric == metric; });
 }
 
-// Three settings at 2 bits and three at 3: more bits are better by every metric, but inside a width NMSE ranks the wrong way round.
+// Three settings at 2 bits and three at 3: more bits are better by every metric, but inside a width NMSE
+// ranks the wrong way round.
 TEST(RankCorrelations, SeparateTheWidths) {
   SweepResult result;
   result.datasets.resize(1);

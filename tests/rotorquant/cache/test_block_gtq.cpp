@@ -20,7 +20,8 @@ Rope rope_of(std::int64_t pairs, RopeLayout layout) {
   return rope;
 }
 
-// Pair j of RoPE's half layout has 4^-j of the energy, shared unevenly by its channels and by keys and queries.
+// Pair j of RoPE's half layout has 4^-j of the energy, shared unevenly by its channels and by keys and
+// queries.
 KeyStatistics statistics() {
   KeyStatistics s;
   s.mean.assign(dim, 0.0F);

@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(All, ShippedTrellisTable,
 TEST_P(ShippedTrellisTable, HasItsRecordedDistortionOnFreshVectors) {
   const TrellisTable& table = GetParam();
   constexpr std::int64_t vectors = 20000;
-  // Four standard errors of a mean over 1.28 million coordinates, each with a relative deviation of about 1.6; at
-  // high rates a few coordinates beyond the outermost level weigh far more.
+  // Four standard errors of a mean over 1.28 million coordinates, each with a relative deviation of about
+  // 1.6; at high rates a few coordinates beyond the outermost level weigh far more.
   const double tolerance = table.width <= 6 ? 0.006 : 0.02;
   const double mse = measure_trellis_mse({}, table.memory, table.width, table.levels, vectors, 77);
   EXPECT_NEAR(mse / table.mse, 1.0, tolerance);

@@ -205,7 +205,8 @@ TEST_P(Trellis, LongVectorsWithOutliersReachTheTableDistortion) {
   EXPECT_LT(error / (dim - 8 * 17), sampling_tolerance * trellis_table(memory, width).mse);
 }
 
-// The distortion of uniform widths does not depend on the length of the vectors: closing the circle costs little.
+// The distortion of uniform widths does not depend on the length of the vectors: closing the circle costs
+// little.
 TEST_P(Trellis, DistortionIsTheSameAtEveryHeadDimension) {
   const int memory = GetParam();
   constexpr std::size_t coordinates = 192000;

@@ -1,4 +1,5 @@
-// The trellis search under a full metric, against the search by the metric's diagonal and against all symbols.
+// The trellis search under a full metric, against the search by the metric's diagonal and against all
+// symbols.
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
@@ -128,8 +129,8 @@ TEST_P(Feedback, CoupledCoordinatesMakeUpForEachOther) {
   EXPECT_LT(feedback, 0.8 * diagonal);
 }
 
-// Six coordinates of one bit: all 64 words can be tried. The search keeps one path per register, so it may miss
-// the best word with that seam, but not by much.
+// Six coordinates of one bit: all 64 words can be tried. The search keeps one path per register, so it may
+// miss the best word with that seam, but not by much.
 TEST_P(Feedback, ComesNearTheOptimumOfShortVectors) {
   const std::vector<std::uint8_t> widths(6, 1);
   const TrellisCode code(widths, GetParam());

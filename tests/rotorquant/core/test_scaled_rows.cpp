@@ -15,7 +15,8 @@ constexpr std::int64_t rows = 9;
 const std::vector<ElementType> all_types = {ElementType::float16, ElementType::bfloat16,
                                             ElementType::float32};
 
-// Room for [rows, cols] of any type at `offset` bytes past a multiple of 64, filled with a pattern that nobody writes.
+// Room for [rows, cols] of any type at `offset` bytes past a multiple of 64, filled with a pattern that
+// nobody writes.
 struct Storage {
   Storage(ElementType type, std::int64_t cols, std::int64_t offset)
       : bytes(static_cast<std::size_t>(rows * cols * element_bytes(type) + 128), std::byte{0x5a}) {

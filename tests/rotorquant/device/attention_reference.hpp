@@ -1,5 +1,6 @@
 #pragma once
-// Attention in float64 over keys and values as they are, and rows that make it hard, for tests of attention on a GPU.
+// Attention in float64 over keys and values as they are, and rows that make it hard, for tests of attention
+// on a GPU.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -9,8 +10,8 @@
 
 namespace rotorquant::test {
 
-// Of the output. Scores err by up to 1e-4 of the norms' product, which is dozens here, and so do the logarithms of weights;
-// outputs are shorter than the values they average.
+// Of the output. Scores err by up to 1e-4 of the norms' product, which is dozens here, and so do the
+// logarithms of weights; outputs are shorter than the values they average.
 inline constexpr double tolerance = 1e-2;
 
 inline std::vector<double> attention(const float* query, const Matrix& keys, const Matrix& values,

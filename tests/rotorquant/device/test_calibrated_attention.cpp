@@ -1,4 +1,5 @@
-// Scores and attention on the GPU with calibrated keys against float64 products with the keys that the CPU decodes and turns.
+// Scores and attention on the GPU with calibrated keys against float64 products with the keys that the CPU
+// decodes and turns.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -74,7 +75,8 @@ float* writable_floats_at(const DeviceBytes& memory) {
   return reinterpret_cast<float*>(memory.data());
 }
 
-// Scores [heads * queries_per_head, capacity] of the first tokens; what is not written keeps the memory's pattern.
+// Scores [heads * queries_per_head, capacity] of the first tokens; what is not written keeps the memory's
+// pattern.
 Matrix scores_of(const KeyScores& scorer, const AttentionSize& size, const Matrix& queries,
                  const DeviceBytes& keys) {
   Matrix copied = queries;
@@ -126,7 +128,8 @@ TEST(CalibratedScores, AreThoseOfTheDecodedCache) {
   }
 }
 
-// Queries are turned from round to round, and anew every so often: a block meets enough keys for that if heads fill the GPU.
+// Queries are turned from round to round, and anew every so often: a block meets enough keys for that if
+// heads fill the GPU.
 TEST(CalibratedScores, KeepTheirPrecisionOverLongContexts) {
   ROTORQUANT_NEEDS_GPU();
   constexpr std::int64_t dim = 64, distinct = 2048, copies = 40, heads = 128;

@@ -15,7 +15,8 @@ namespace {
 
 // A coordinate this near to a boundary (in units of the vector's norm) may fall to either side of it.
 constexpr double boundary_tolerance = 1e-5;
-// Of N(0, 1/d) coordinates, about 2 * 1e-5 * (density of boundaries) lie that near, and only some of them differ.
+// Of N(0, 1/d) coordinates, about 2 * 1e-5 * (density of boundaries) lie that near, and only some of them
+// differ.
 constexpr double most_different = 1e-4;
 
 // Of the norms' product. Tensor cores score with centroids rounded to fp16 in the best unit.

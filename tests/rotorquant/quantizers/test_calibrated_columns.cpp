@@ -125,7 +125,8 @@ TEST(CalibratedColumns, CodesAndDecodedKeysAreTheSameInEveryInstructionSet) {
   }
 }
 
-// Centroids far apart, close together and equal; vectors between two of them, and beyond what squares of float32 hold.
+// Centroids far apart, close together and equal; vectors between two of them, and beyond what squares of
+// float32 hold.
 TEST(CentroidSearch, FindsTheFirstOfTheNearestInEveryInstructionSet) {
   RandomStream random(11, Purpose::synthetic);
   for (const std::int64_t dim : dims) {

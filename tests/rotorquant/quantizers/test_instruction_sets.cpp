@@ -151,8 +151,9 @@ TEST(ScalarCodec, IntegerScoresErrByLessThanTwoPercent) {
   }
 }
 
-// Norms as codecs store them are those of float64 sums, whatever shortcuts find them: rows of all sizes, among them
-// rows whose squares leave float32's range, whose norms lie next to the middle between two 16-bit numbers, and zeros.
+// Norms as codecs store them are those of float64 sums, whatever shortcuts find them: rows of all sizes,
+// among them rows whose squares leave float32's range, whose norms lie next to the middle between two 16-bit
+// numbers, and zeros.
 TEST(ScalarKernels, NormsAreExactInEveryInstructionSet) {
   constexpr std::int64_t count = 4001;
   for (const std::int64_t dim : {1, 3, 16, 33, 128}) {

@@ -83,7 +83,8 @@ TEST(KiviCodec, KeepsAnOutlierChannelToItself) {
     x.values = tokens.values;
     return distance(x.values.data(), decode(codec, encode(codec, x)).values.data(), group * dim);
   };
-  // Along a token the outlier stretches every step to 34, so that all other channels decode to the least of them.
+  // Along a token the outlier stretches every step to 34, so that all other channels decode to the least of
+  // them.
   EXPECT_LT(error_of(KiviAxis::channel), 0.3 * error_of(KiviAxis::token));
 }
 

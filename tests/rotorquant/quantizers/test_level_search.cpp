@@ -73,8 +73,8 @@ TEST(LevelSearch, IsTheSameInEveryInstructionSet) {
       constexpr std::uint8_t untouched = 0xEE;
       std::vector<std::uint8_t> symbols(n, untouched);
       search_levels(Isa::serial, search, y.data(), scale, symbols.data());
-      // Of the same residual in lane 3, at the same scale, once as it is and once with something to subtract; the other
-      // lanes have other scales.
+      // Of the same residual in lane 3, at the same scale, once as it is and once with something to subtract;
+      // the other lanes have other scales.
       ScratchFloats scratch;
       float* columns = scratch.reserve(dim * cascade_lanes);
       std::vector<float> less(n), scales(cascade_lanes), costs(cascade_lanes), other_costs(cascade_lanes);

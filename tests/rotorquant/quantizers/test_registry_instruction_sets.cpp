@@ -1,5 +1,6 @@
-// Every registered quantizer gives the same codes, values and scores in every instruction set, at all widths and at the
-// dims where kernels begin and end. A process has one instruction set (ROTORQUANT_ISA), so that the test runs itself.
+// Every registered quantizer gives the same codes, values and scores in every instruction set, at all widths
+// and at the dims where kernels begin and end. A process has one instruction set (ROTORQUANT_ISA), so that
+// the test runs itself.
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 

@@ -47,7 +47,8 @@ TEST(WeightedBlocks, AreTheSumForAnyThreads) {
           expected += term;
           size += std::abs(term);
         }
-        // A block of 64 terms in float32, joined by up to 41 such sums: each rounding is 2^-24 of what is there.
+        // A block of 64 terms in float32, joined by up to 41 such sums: each rounding is 2^-24 of what is
+        // there.
         ASSERT_NEAR(sums[static_cast<std::size_t>(i * c.dim + k)], expected, 128 * 0x1p-24 * size + 1e-30);
       }
     }

@@ -251,7 +251,8 @@ TEST(HadamardRotation, TransformIsTheSylvesterMatrix) {
   }
 }
 
-// The trace of a Haar matrix has mean 0 and variance 1 (a QR without the sign rule is biased to negative ones).
+// The trace of a Haar matrix has mean 0 and variance 1 (a QR without the sign rule is biased to negative
+// ones).
 TEST(DenseRotation, HaarMatricesHaveTheTraceOfTheirLaw) {
   constexpr int seeds = 2000;
   double mean = 0.0, square = 0.0;

@@ -1,5 +1,6 @@
 #pragma once
-// The four kernels that measure a cell: what quantization changes in scores, in attention and in outputs, and the squares of the latter.
+// The four kernels that measure a cell: what quantization changes in scores, in attention and in outputs, and
+// the squares of the latter.
 #include <cstdint>
 
 #include "evaluation/metrics/device/changed_rows.cuh"

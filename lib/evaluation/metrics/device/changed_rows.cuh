@@ -1,5 +1,6 @@
 #pragma once
-// changed_row.hpp and top_keys.hpp for a row of attention by sixteen threads, each of which is a lane of the CPU's vectors.
+// changed_row.hpp and top_keys.hpp for a row of attention by sixteen threads, each of which is a lane of the
+// CPU's vectors.
 #include <cmath>
 #include <cstdint>
 
@@ -56,7 +57,8 @@ struct LaneGroup {
   }
 };
 
-// Σ of float32 in float64: a part of sixteen terms a lane in float32, then lanes l and l + 8 together, then these in their order.
+// Σ of float32 in float64: a part of sixteen terms a lane in float32, then lanes l and l + 8 together, then
+// these in their order.
 class DeviceLaneSum {
  public:
   __device__ void add(float term) { part_ += term; }
@@ -88,7 +90,8 @@ struct DeviceRow {
   float mean_product;
 };
 
-// Of the row's own keys that rank among the eight largest estimates, how many do, and whether the first is the first.
+// Of the row's own keys that rank among the eight largest estimates, how many do, and whether the first is
+// the first.
 __device__ inline void overlap_row(const LaneGroup& group, const DeviceRow& row, const float* errors,
                                    RowResult& result) {
   const TopKeys& top = *row.top;
@@ -222,7 +225,8 @@ __device__ inline void change_row(const LaneGroup& group, const DeviceRow& row, 
   }
 }
 
-// The scale of a chunk of 128 elements whose squares add up to `squares`, or whose largest is not of float32's middle range.
+// The scale of a chunk of 128 elements whose squares add up to `squares`, or whose largest is not of
+// float32's middle range.
 struct ChunkScale {
   float factor;
   float inverse;

@@ -1,6 +1,6 @@
 #pragma once
-// The metrics of rounded_attention.hpp on a GPU, to the same bits: integer products are exact in any order, everything else is
-// computed in the order of the CPU's lanes and without fused multiply-adds.
+// The metrics of rounded_attention.hpp on a GPU, to the same bits: integer products are exact in any order,
+// everything else is computed in the order of the CPU's lanes and without fused multiply-adds.
 #include <memory>
 #include <optional>
 #include <vector>
@@ -25,13 +25,13 @@ class DeviceMetrics {
   DeviceMetrics(const DeviceMetrics&) = delete;
   DeviceMetrics& operator=(const DeviceMetrics&) = delete;
 
-  // `reference` must outlive the head. Null where the GPU has no room for its rows (10 bytes a query and key, and 6 for each of the
-  // cells in work), or where it has no rows.
+  // `reference` must outlive the head. Null where the GPU has no room for its rows (10 bytes a query and key,
+  // and 6 for each of the cells in work), or where it has no rows.
   HeadPointer upload(const RoundedReference& reference, const Context& context = {}) const;
 
-  // As evaluate_cell. Nothing for what the CPU alone computes: tensors with a window or whose errors are not finite, and where others
-  // have taken the GPU's memory meanwhile. Errors: a failed
-  // kernel, which yields no numbers.
+  // As evaluate_cell. Nothing for what the CPU alone computes: tensors with a window or whose errors are not
+  // finite, and where others have taken the GPU's memory meanwhile. Errors: a failed kernel, which yields no
+  // numbers.
   std::optional<std::vector<double>> evaluate(const Head& head, const SeenTensor& keys,
                                               const SeenTensor& values) const;
 

@@ -1,9 +1,9 @@
 #pragma once
 // The products of integer_product.hpp on tensor cores that multiply bytes.
 //
-// An int16 is 256 h + l with a signed byte h and an unsigned byte l, so that a product of two is 65536 h h' + 256 (h l' + l h') + l l':
-// four products of bytes, whose sums over a chunk are put together modulo 2^32. The sum itself stays in int32 (integer_product.hpp),
-// so that it is exact whatever its parts do.
+// An int16 is 256 h + l with a signed byte h and an unsigned byte l, so that a product of two is 65536 h h' +
+// 256 (h l' + l h') + l l': four products of bytes, whose sums over a chunk are put together modulo 2^32. The
+// sum itself stays in int32 (integer_product.hpp), so that it is exact whatever its parts do.
 #include <cstdint>
 
 #include "evaluation/metrics/integer_product.hpp"
@@ -61,7 +61,8 @@ ROTORQUANT_MMA(add_unsigned_signed, "u8", "s8")
 ROTORQUANT_MMA(add_unsigned, "u8", "u8")
 #undef ROTORQUANT_MMA
 
-// The sums of one chunk for a tile and a panel, in the layout of mma's accumulators: [half of the rows][eight columns].
+// The sums of one chunk for a tile and a panel, in the layout of mma's accumulators: [half of the rows][eight
+// columns].
 struct ChunkSums {
   std::int32_t high[2][4][4];
   std::int32_t middle[2][4][4];
@@ -74,8 +75,9 @@ struct ChunkSums {
   }
 };
 
-// One warp: the 32 rows of a tile times the 32 columns of panel `panel`, over the first `depth` rows of b. `row_of(r)` gives row r of
-// a, 0 .. 31; a row holds zeros from depth to the next multiple of 16. store(r, c, x): c a column of the panel, called for every r.
+// One warp: the 32 rows of a tile times the 32 columns of panel `panel`, over the first `depth` rows of b.
+// `row_of(r)` gives row r of a, 0 .. 31; a row holds zeros from depth to the next multiple of 16. store(r, c,
+// x): c a column of the panel, called for every r.
 template <typename RowOf, typename ScaleOf, typename Store>
 __device__ __forceinline__ void multiply_tile(RowOf row_of, ScaleOf scale_of, int depth,
                                               const DevicePanels& b, int panel, Store store) {

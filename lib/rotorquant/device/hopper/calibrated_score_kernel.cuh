@@ -1,12 +1,14 @@
 #pragma once
 // The kernel of calibrated_scores.cuh; what codecs differ in, a decoder of keys does.
 //
-// A warpgroup takes 128 keys at a time, a warp 32 of them in two halves of 16: row r of a warp's half h is its key 16 h + r.
-// Decoded keys are the left operand of a product with the inverse transform. In its sums a thread has both members of each pair
-// of coordinates that turn together, of two keys: rounded to fp16, they are scaled, moved by their centroids and turned in its
-// registers, and are there the left operand of the product with the queries.
+// A warpgroup takes 128 keys at a time, a warp 32 of them in two halves of 16: row r of a warp's half h is
+// its key 16 h + r. Decoded keys are the left operand of a product with the inverse transform. In its sums a
+// thread has both members of each pair of coordinates that turn together, of two keys: rounded to fp16, they
+// are scaled, moved by their centroids and turned in its registers, and are there the left operand of the
+// product with the queries.
 //
-// A key's position is split, p_0 + 16 h + j: keys turn by j, whose sines stay in registers, queries back by the rest.
+// A key's position is split, p_0 + 16 h + j: keys turn by j, whose sines stay in registers, queries back by
+// the rest.
 #include "rotorquant/device/hopper/key_bits.cuh"
 #include "rotorquant/device/hopper/turned_queries.cuh"
 #include "rotorquant/device/hopper/wgmma.cuh"
@@ -31,8 +33,8 @@ struct CalibratedScoreArguments {
   float* scores;
 };
 
-// A block's shared memory: the head's image, turned queries of two rounds and two halves a warpgroup, and of each warp two
-// rounds' codes and what its decoder needs.
+// A block's shared memory: the head's image, turned queries of two rounds and two halves a warpgroup, and of
+// each warp two rounds' codes and what its decoder needs.
 template <int D>
 struct ScoreMemory {
   static constexpr int most_warpgroups = D == 64 ? 4 : 3;

@@ -1,9 +1,11 @@
 #pragma once
-// Decodes calibrated keys with scalar levels of mixed widths to left operands (wgmma.cuh): half h of a warp's 32 keys.
+// Decodes calibrated keys with scalar levels of mixed widths to left operands (wgmma.cuh): half h of a warp's
+// 32 keys.
 //
-// First a lane has one key: it gathers a code of four bits for each coordinate from the planes, and looks up, one by one, the few that
-// are wider. Then the four lanes of a row have every fourth coordinate; two codes, a byte, name a pair of levels, which a lane
-// looks up in a column of the table that is its own: no two lanes meet in a bank.
+// First a lane has one key: it gathers a code of four bits for each coordinate from the planes, and looks up,
+// one by one, the few that are wider. Then the four lanes of a row have every fourth coordinate; two codes, a
+// byte, name a pair of levels, which a lane looks up in a column of the table that is its own: no two lanes
+// meet in a bank.
 #include "rotorquant/device/hopper/key_bits.cuh"
 #include "rotorquant/device/nibbles.cuh"
 #include "rotorquant/device/rotation.cuh"
@@ -153,7 +155,8 @@ class ScalarKeys {
     }
   }
 
-  // Of the coordinates from 32 c on those wider than 4 bits. low: bits 0..3, nibble i of word t that of coordinate 32 c + 4 i + t.
+  // Of the coordinates from 32 c on those wider than 4 bits. low: bits 0..3, nibble i of word t that of
+  // coordinate 32 c + 4 i + t.
   __device__ __forceinline__ void look_up_wide(const std::uint8_t* shared, int first, int c,
                                                const std::uint32_t (&low)[4]) const {
     std::uint32_t high[4];

@@ -1,6 +1,6 @@
 #pragma once
-// What the encode and decode kernels of tensor_codec.cuh share: how blocks divide the rows, and the codes of a warp's rows in
-// shared memory.
+// What the encode and decode kernels of tensor_codec.cuh share: how blocks divide the rows, and the codes of
+// a warp's rows in shared memory.
 #include <cuda_fp16.h>
 
 #include <utility>
@@ -45,8 +45,8 @@ unsigned tensor_grid(int processors, std::int64_t n) {
   return static_cast<unsigned>(parts * (needed < resident ? needed : resident));
 }
 
-// What a block has in shared memory, in this order: the matrix of its pieces, a table of 128 words, codes of each warp in as many
-// stages as fit.
+// What a block has in shared memory, in this order: the matrix of its pieces, a table of 128 words, codes of
+// each warp in as many stages as fit.
 template <typename Shape>
 struct TensorMemory {
   static constexpr int matrix_bytes = Shape::part_pieces * Shape::piece_bytes;
@@ -102,10 +102,11 @@ __device__ __forceinline__ void start_product(float (&sums)[Shape::columns / 2],
   wgmma_commit();
 }
 
-// Runs a job over this warpgroup's tiles: while the tensor cores make one piece, its threads work on the piece before.
-// A job, begun with its first tile, has: prepare<parity>(tile), which makes the left operand of an even or odd tile; operand<parity>(); load<parity>(tile), called
-// once that operand is free for the tile after next; take<parity, piece>(tile, sums), which uses the results; the piece is one of the
-// block's. Tiles may lie past the end.
+// Runs a job over this warpgroup's tiles: while the tensor cores make one piece, its threads work on the
+// piece before. A job, begun with its first tile, has: prepare<parity>(tile), which makes the left operand of
+// an even or odd tile; operand<parity>(); load<parity>(tile), called once that operand is free for the tile
+// after next; take<parity, piece>(tile, sums), which uses the results; the piece is one of the block's. Tiles
+// may lie past the end.
 template <typename Shape, int parity, typename Job>
 __device__ __forceinline__ void run_tile(Job& job, float (&sums)[2][Shape::columns / 2], std::uint32_t matrix,
                                          std::int64_t tile, std::int64_t stride) {

@@ -65,7 +65,8 @@ std::optional<SearchTable> SearchTable::of(const Codebook& codebook) {
   constexpr double steps = 0x1p23;  // of s, in float32 between 1 and 2
   constexpr std::uint32_t one =
       0x3F800000;  // the bits of 1 as float32; those of 1 + s are this much more than s in steps
-  // Kernels round 4 bins s to an integer before they drop its last two bits: bin i is what lies this much lower.
+  // Kernels round 4 bins s to an integer before they drop its last two bits: bin i is what lies this much
+  // lower.
   constexpr double lower = 0.5 / (4 * bins);
   constexpr double unsure = 1e-6;  // how far rounding may move s
   if (codebook.bits() > most_tensor_bits) return std::nullopt;

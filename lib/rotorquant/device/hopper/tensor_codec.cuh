@@ -1,15 +1,17 @@
 #pragma once
-// The fast path of scalar codecs: any rotation is one orthogonal matrix, and tensor cores multiply by it while memory
-// delivers the next rows. A warpgroup takes 64 rows: the vectors (encode) or centroids (decode) go from memory to the
-// registers that are the product's left operand; the matrix stays in shared memory; the sums are quantized and packed, or
-// scaled and written, by the threads that hold them. Every byte is read and written once.
+// The fast path of scalar codecs: any rotation is one orthogonal matrix, and tensor cores multiply by it
+// while memory delivers the next rows. A warpgroup takes 64 rows: the vectors (encode) or centroids (decode)
+// go from memory to the registers that are the product's left operand; the matrix stays in shared memory; the
+// sums are quantized and packed, or scaled and written, by the threads that hold them. Every byte is read and
+// written once.
 //
-// The matrix is the sum of two fp16 terms, 2^10 times as large to keep clear of subnormals, so that products err by about
-// 2^-22 of the norm; bf16 rows are brought to fp16 by a power of two near their norm. Centroids are fp16 in a unit that suits them
-// (half_centroids).
+// The matrix is the sum of two fp16 terms, 2^10 times as large to keep clear of subnormals, so that products
+// err by about 2^-22 of the norm; bf16 rows are brought to fp16 by a power of two near their norm. Centroids
+// are fp16 in a unit that suits them (half_centroids).
 //
 // For GPUs of compute capability 9.0, fp16 and bf16 rows, dims up to 256 that are multiples of 8, 1 to 4
-// bits and norms in fp16; encode: with no other scale. Everything else takes the general path (scalar_rows.cuh).
+// bits and norms in fp16; encode: with no other scale. Everything else takes the general path
+// (scalar_rows.cuh).
 #include <array>
 #include <memory>
 #include <optional>
@@ -23,10 +25,10 @@
 
 namespace rotorquant::device {
 
-// How the index of a coordinate y of a unit vector is found: s = y scale + 1/2 lies between 0 and 1 and falls into one of 128 bins, none
-// of which holds, or nearly holds, more than one boundary. The bits of 1 + s as float32 plus entry[bin] have the index in their
-// top four bits. Bins near 0 lie in different banks of shared memory.
-// For 1 and 4 bits and padded dims; 2 and 3 bits have a faster way (index_planes.cuh).
+// How the index of a coordinate y of a unit vector is found: s = y scale + 1/2 lies between 0 and 1 and falls
+// into one of 128 bins, none of which holds, or nearly holds, more than one boundary. The bits of 1 + s as
+// float32 plus entry[bin] have the index in their top four bits. Bins near 0 lie in different banks of shared
+// memory. For 1 and 4 bits and padded dims; 2 and 3 bits have a faster way (index_planes.cuh).
 struct SearchTable {
   static constexpr int bins = 128;
   // Keeps s a bin away from 0 and 1: 4 bins s is rounded to an integer.
@@ -40,7 +42,8 @@ struct SearchTable {
 
 class TensorCodec {
  public:
-  // nullptr where this path does not apply, or on another GPU than it is for. Runs on the GPU that is current.
+  // nullptr where this path does not apply, or on another GPU than it is for. Runs on the GPU that is
+  // current.
   static std::unique_ptr<TensorCodec> of(const ScalarCodec& codec);
 
   bool encodes(ElementType type) const { return table_.has_value() && decodes(type); }

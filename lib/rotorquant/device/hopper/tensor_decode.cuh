@@ -108,7 +108,8 @@ struct DecodeJob {
     return tile * wgmma_rows + place.warp % 4 * rows_a_warp;
   }
 
-  // One group of background copies: the warp's 16 rows and their norms. At the very end they are not in the background.
+  // One group of background copies: the warp's 16 rows and their norms. At the very end they are not in the
+  // background.
   __device__ __forceinline__ void fetch(std::int64_t tile, int into) const {
     const std::int64_t first = row_of(tile);
     const int row_bytes = p.bits * row_chunks();

@@ -53,8 +53,8 @@ struct TensorRows {
       norm[r] = square_root(sum_of_quad((sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1])));
     }
   }
-  // A bound on their relative error: each sum has dim / 16 rounded additions, four more join them, and the root halves what they
-  // add up to and adds its own.
+  // A bound on their relative error: each sum has dim / 16 rounded additions, four more join them, and the
+  // root halves what they add up to and adds its own.
   static constexpr float norm_uncertainty = (Shape::dim / 16 + 4) * 0x1p-25F + 0x1p-23F;
 
   // bf16 as fp16, times a power of two of each row.

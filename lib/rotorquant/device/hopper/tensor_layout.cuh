@@ -1,21 +1,22 @@
 #pragma once
 // Which coordinate of a vector stands where in the tensor-core products of tensor_codec.cuh.
 //
-// Products sum over their inner indices in any order and columns may stand in any order, so that the orders are chosen for
-// the thread's sake: lane (g, t) of a warp, g = lane / 4, t = lane mod 4, writes whole 16-byte chunks of rows
-// g and g + 8, and reads and writes whole bytes of their bit planes.
+// Products sum over their inner indices in any order and columns may stand in any order, so that the orders
+// are chosen for the thread's sake: lane (g, t) of a warp, g = lane / 4, t = lane mod 4, writes whole 16-byte
+// chunks of rows g and g + 8, and reads and writes whole bytes of their bit planes.
 //
 //   encode  inner: coordinates in their order. Columns: lane t gets columns / 4 consecutive ones.
 //   decode  inner: lane t holds columns / 4 consecutive coordinates. Columns: lane t gets chunks t, t + 4, ....
 //
-// Dims are padded with zeros to Shape::dim = pieces * columns; a piece is a product of its own: 64 rows times `columns`
-// results. Where the matrices of all pieces do not fit in shared memory, blocks come in parts that make some pieces each.
+// Dims are padded with zeros to Shape::dim = pieces * columns; a piece is a product of its own: 64 rows times
+// `columns` results. Where the matrices of all pieces do not fit in shared memory, blocks come in parts that
+// make some pieces each.
 #include "rotorquant/device/hopper/wgmma.cuh"
 
 namespace rotorquant::device {
 
-// groups: warpgroups of a block, as many as registers allow. local: a result depends on coordinates of its own piece and of
-// the 32 next to it on either side alone.
+// groups: warpgroups of a block, as many as registers allow. local: a result depends on coordinates of its
+// own piece and of the 32 next to it on either side alone.
 template <int columns_, int pieces_, int groups_, int parts_ = 1, bool local_ = false>
 struct TensorShape {
   static constexpr int columns = columns_;
@@ -32,12 +33,13 @@ struct TensorShape {
   static constexpr int steps = dim / wgmma_depth;
   // Lanes hold parts of bytes: for vectors of this very dim, and encode alone.
   static constexpr bool exact = columns % 32 != 0;
-  // Decoded rows are written whole, by way of shared memory: faster where 64 bytes of a row are a quarter of it.
+  // Decoded rows are written whole, by way of shared memory: faster where 64 bytes of a row are a quarter of
+  // it.
   static constexpr bool whole_rows = columns == 128;
 
   static constexpr int own_steps = columns / wgmma_depth;
-  // Steps of one piece's product, and which of all steps its i-th is: its own, two before and two behind them (at the ends of
-  // the vector those of the other end, whose entries are zeros).
+  // Steps of one piece's product, and which of all steps its i-th is: its own, two before and two behind them
+  // (at the ends of the vector those of the other end, whose entries are zeros).
   static constexpr int piece_steps = local ? own_steps + 4 : steps;
   static_assert(piece_steps <= steps);
   static __host__ __device__ constexpr int step_of(int piece, int i) {

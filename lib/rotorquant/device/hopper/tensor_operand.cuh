@@ -11,8 +11,8 @@
 
 namespace rotorquant::device {
 
-// Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding. Nothing if the
-// pieces' products leave out an entry that is not 0.
+// Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding.
+// Nothing if the pieces' products leave out an entry that is not 0.
 template <typename Shape, typename Entry>
 std::optional<std::vector<std::uint8_t>> operand_of(bool encode, const Entry& entry) {
   std::vector<std::uint8_t> image(Shape::pieces * Shape::piece_bytes, 0);

@@ -1,9 +1,9 @@
 #pragma once
-// The fast decoder of trellis codes: that of tensor_codec.cuh with left operands looked up by pairs of neighbouring coordinates
-// (trellis_fragments.cuh), for any rotation.
+// The fast decoder of trellis codes: that of tensor_codec.cuh with left operands looked up by pairs of
+// neighbouring coordinates (trellis_fragments.cuh), for any rotation.
 //
-// For GPUs of compute capability 9.0, fp16 and bf16 rows, memory 5, 2 and 3 bits, dims 64 and 128. Everything else takes the
-// general path (trellis_rows.cuh).
+// For GPUs of compute capability 9.0, fp16 and bf16 rows, memory 5, 2 and 3 bits, dims 64 and 128. Everything
+// else takes the general path (trellis_rows.cuh).
 #include <memory>
 
 #include "rotorquant/core/element_type.hpp"
@@ -14,7 +14,8 @@ namespace rotorquant::device {
 
 class TrellisTensorDecoder {
  public:
-  // nullptr where this path does not apply, or on another GPU than it is for. Runs on the GPU that is current.
+  // nullptr where this path does not apply, or on another GPU than it is for. Runs on the GPU that is
+  // current.
   static std::unique_ptr<TrellisTensorDecoder> of(const TrellisCodec& codec);
 
   // type: float16 or bfloat16. x [n, dim], 16-byte aligned like the codes.

@@ -1,10 +1,12 @@
 #pragma once
-// Decodes calibrated keys with trellis codes of mixed widths to left operands (wgmma.cuh): half h of a warp's 32 keys.
+// Decodes calibrated keys with trellis codes of mixed widths to left operands (wgmma.cuh): half h of a warp's
+// 32 keys.
 //
-// The bits of 32 keys are transposed, so that a lane has one bit of all keys: gathering a coordinate's register and upper bits, in
-// whatever order mixed widths store them, is then a matter of addresses, and another transposition makes them indices. A lane looks
-// levels up in a column of the table that is its own: no two lanes meet in a bank. Coordinates wider than 4 bits, a few, are
-// looked up one by one, a lane for a key. Levels lie by coordinate and are turned into rows of keys as they are loaded.
+// The bits of 32 keys are transposed, so that a lane has one bit of all keys: gathering a coordinate's
+// register and upper bits, in whatever order mixed widths store them, is then a matter of addresses, and
+// another transposition makes them indices. A lane looks levels up in a column of the table that is its own:
+// no two lanes meet in a bank. Coordinates wider than 4 bits, a few, are looked up one by one, a lane for a
+// key. Levels lie by coordinate and are turned into rows of keys as they are loaded.
 #include "rotorquant/device/hopper/key_bits.cuh"
 #include "rotorquant/device/nibbles.cuh"
 #include "rotorquant/device/rotation.cuh"
@@ -135,11 +137,13 @@ class TrellisKeys {
     return (code_bytes + 3) / 4 * 128;
   }
 
-  // Where eight keys from 8 m on of a coordinate are: in the other half of a row in four rows of eight, so that eight rows' reach all banks.
+  // Where eight keys from 8 m on of a coordinate are: in the other half of a row in four rows of eight, so
+  // that eight rows' reach all banks.
   static __device__ __forceinline__ int place_of(int coordinate, int m) {
     return coordinate * row_bytes + ((m ^ coordinate >> 2) & 1) * 16;
   }
-  // The lane's row of load_matrices: coordinates from `begin` on, the left eight keys first, then the right ones.
+  // The lane's row of load_matrices: coordinates from `begin` on, the left eight keys first, then the right
+  // ones.
   static __device__ __forceinline__ const std::uint8_t* row_of(const std::uint8_t* rows, int begin) {
     const int lane = this_lane();
     return rows + place_of(begin + lane / 16 * 8 + lane % 8, lane / 8);

@@ -1,6 +1,7 @@
 #pragma once
-// Queries after RoPE, turned back to the positions of the keys that a warpgroup meets, as right operands (wgmma.cuh) of products
-// with keys. A thread has the pairs of one frequency of some of the queries: it turns them on from round to round.
+// Queries after RoPE, turned back to the positions of the keys that a warpgroup meets, as right operands
+// (wgmma.cuh) of products with keys. A thread has the pairs of one frequency of some of the queries: it turns
+// them on from round to round.
 #include <cuda_fp16.h>
 
 #include "rotorquant/device/hopper/key_bits.cuh"

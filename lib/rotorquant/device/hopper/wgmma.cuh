@@ -1,6 +1,6 @@
 #pragma once
-// Products of a warpgroup (four warps) on the tensor cores of compute capability 9.0 (PTX wgmma.mma_async): the
-// left operand in registers, the right one in shared memory, fp16 in and fp32 sums.
+// Products of a warpgroup (four warps) on the tensor cores of compute capability 9.0 (PTX wgmma.mma_async):
+// the left operand in registers, the right one in shared memory, fp16 in and fp32 sums.
 #include <cstdint>
 
 namespace rotorquant::device {
@@ -9,8 +9,8 @@ namespace rotorquant::device {
 inline constexpr int wgmma_rows = 64;
 inline constexpr int wgmma_depth = 16;
 
-// Right operands lie in blocks of 64 inner indices: for each column n 128 bytes, in which the 16-byte chunk c is at
-// c xor (n mod 8) ("128-byte swizzle"). Blocks start at multiples of 1024 bytes.
+// Right operands lie in blocks of 64 inner indices: for each column n 128 bytes, in which the 16-byte chunk c
+// is at c xor (n mod 8) ("128-byte swizzle"). Blocks start at multiples of 1024 bytes.
 inline constexpr int operand_block_depth = 64;
 __host__ __device__ constexpr int operand_block_bytes(int columns) {
   return columns * operand_block_depth * 2;
@@ -20,7 +20,8 @@ __host__ __device__ constexpr int operand_offset(int n, int k) {
   return 128 * n + (((k / 8) ^ (n % 8)) * 16) + (k % 8) * 2;
 }
 
-// The low half of the descriptor of an operand at this address of shared memory; the high half is the same for all.
+// The low half of the descriptor of an operand at this address of shared memory; the high half is the same
+// for all.
 __device__ __forceinline__ std::uint32_t operand_descriptor(std::uint32_t shared_address) {
   return 1U << 16 | shared_address >> 4;
 }
@@ -51,9 +52,9 @@ __device__ __forceinline__ void wgmma_wait(float (&sums)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
-// sums (+)= a b. a: 64 x 16, this thread's four registers; sums: 64 x columns; lane (g, t) of warp w, g = lane / 4, t = lane mod
-// 4, holds sums[4 j + 2 r + i] of row 16 w + g + 8 r and column 8 j + 2 t + i, and in a[2 h + r] inner indices 2 t, 2 t + 1 plus 8 h of
-// the same rows. add: 0 starts new sums.
+// sums (+)= a b. a: 64 x 16, this thread's four registers; sums: 64 x columns; lane (g, t) of warp w, g =
+// lane / 4, t = lane mod 4, holds sums[4 j + 2 r + i] of row 16 w + g + 8 r and column 8 j + 2 t + i, and in
+// a[2 h + r] inner indices 2 t, 2 t + 1 plus 8 h of the same rows. add: 0 starts new sums.
 __device__ __forceinline__ void wgmma(float (&sums)[32], const std::uint32_t (&a)[4], std::uint64_t b,
                                       int add) {
   asm volatile(
