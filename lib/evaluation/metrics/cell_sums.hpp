@@ -6,6 +6,7 @@
 
 #include "evaluation/metrics/attention.hpp"
 #include "evaluation/metrics/metric_registry.hpp"
+#include "evaluation/metrics/output_sums.hpp"
 
 namespace rotorquant::evaluation {
 
@@ -35,6 +36,11 @@ struct CellSums {
   // estimates select.
   void add_row(const RowSums& row, double row_divergence, const TopKeys& exact, const TopOverlap& found,
                std::int64_t visible, std::int64_t num_keys);
+  void add_outputs(const OutputSums& row) {
+    output_error += row.all;
+    output_error_keys += row.keys;
+    output_error_values += row.values;
+  }
 };
 
 // Throws an Error where the shapes of what a cache gives back are not those of the head.

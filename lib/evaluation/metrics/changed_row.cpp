@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "evaluation/metrics/exponentials.hpp"
 #include "evaluation/metrics/lanes.hpp"
 #include "evaluation/metrics/panel_product.hpp"
 #include "evaluation/metrics/softmax_row.hpp"
+#include "rotorquant/core/exponentials.hpp"
 
 namespace rotorquant::evaluation {
 namespace {

@@ -16,6 +16,10 @@
 
 namespace rotorquant::evaluation {
 
+// Scores that change by more are handled in float64: e^30 times the smallest float32 probability is still
+// nothing.
+inline constexpr float largest_change = 30.0F;
+
 // One row's exact attention. Arrays hold 0 from `visible` to the next multiple of 16.
 struct ExactRow {
   std::int64_t visible = 0;              // keys that the row sees, >= 1

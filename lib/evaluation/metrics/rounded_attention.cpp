@@ -132,20 +132,10 @@ void add_output_errors(const RoundedReference& reference, const Block& block, co
   value_errors(reference, block, values, probabilities, workspace, by_values);
   value_errors(reference, block, values, changes, workspace, by_both);
   for (std::int64_t r = 0; r < block.rows; ++r) {
-    double keys = 0.0;
-    double coded = 0.0;
-    double all = 0.0;
-    for (std::int64_t c = r * stride; c < r * stride + value_dim; ++c) {
-      const auto key_part = static_cast<double>(by_keys[c]);
-      const auto value_part = static_cast<double>(by_values[c]);
-      const double total = key_part + value_part + static_cast<double>(by_both[c]);
-      keys += key_part * key_part;
-      coded += value_part * value_part;
-      all += total * total;
-    }
-    sums.output_error_keys += keys;
-    sums.output_error_values += coded;
-    sums.output_error += all;
+    OutputSums squares;
+    for (std::int64_t c = r * stride; c < r * stride + value_dim; ++c)
+      squares.add(by_keys[c], by_values[c], by_both[c]);
+    sums.add_outputs(squares);
   }
 }
 

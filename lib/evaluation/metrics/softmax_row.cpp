@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "evaluation/metrics/exponentials.hpp"
 #include "evaluation/metrics/lanes.hpp"
 #include "evaluation/metrics/panel_product.hpp"
+#include "rotorquant/core/exponentials.hpp"
 
 namespace rotorquant::evaluation {
 

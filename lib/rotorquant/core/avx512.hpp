@@ -20,6 +20,11 @@
 #define ROTORQUANT_AVX512_LAMBDA \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c"), always_inline))
 #define ROTORQUANT_AVX512_INLINE ROTORQUANT_AVX512_LAMBDA inline
+// With products of bytes: only where vnni_supported().
+#define ROTORQUANT_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni")))
+#define ROTORQUANT_VNNI_LAMBDA \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni"), always_inline))
+#define ROTORQUANT_VNNI_INLINE ROTORQUANT_VNNI_LAMBDA inline
 
 namespace rotorquant::avx512 {
 

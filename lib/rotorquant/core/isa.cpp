@@ -44,6 +44,15 @@ bool isa_supported(Isa isa) {
 #endif
 }
 
+bool vnni_supported() {
+#if defined(__x86_64__)
+  static const bool supported = isa_supported(Isa::avx512) && __builtin_cpu_supports("avx512vnni") != 0;
+  return supported;
+#else
+  return false;
+#endif
+}
+
 Isa select_isa(std::string_view requested) {
   if (requested.empty()) {
     Isa best = Isa::serial;

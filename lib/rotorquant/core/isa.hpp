@@ -8,13 +8,15 @@ namespace rotorquant {
 enum class Isa {
   serial,  // plain C++
   avx2,    // AVX2 with FMA and F16C
-  avx512,  // AVX-512 F, BW, DQ and VL
+  avx512,  // AVX-512 F, BW, DQ and VL, and what avx2 needs
 };
 
 std::string_view isa_name(Isa isa);
 
 // Whether this machine runs code of that instruction set.
 bool isa_supported(Isa isa);
+// Whether it has AVX-512's products of bytes, which some kernels of Isa::avx512 use where they are there.
+bool vnni_supported();
 
 // The best supported one, or what the environment variable ROTORQUANT_ISA (serial, avx2, avx512) asks for;
 // read once. Throws UsageError when it names an unknown or unsupported one.

@@ -1,4 +1,5 @@
 #include "rotorquant/core/half.hpp"
+#include "rotorquant/device/byte_products.cuh"
 #include "rotorquant/device/integer_queries.cuh"
 #include "rotorquant/device/launch.cuh"
 #include "rotorquant/device/nibbles.cuh"
@@ -121,24 +122,6 @@ struct QueryColumns {
   }
 };
 
-// sums += a b; a: row-major 16x32 int8 (A = signed) or uint8, b: column-major 32x8 int8, sums: 16x8 int32,
-// each spread over the warp.
-template <bool a_signed>
-__device__ __forceinline__ void multiply_keys(int (&sums)[4], const std::uint32_t (&a)[4],
-                                              const std::uint32_t (&b)[2]) {
-  if constexpr (a_signed) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-  } else {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-  }
-}
-
 // Without a branch, which would keep the work on different keys from overlapping.
 __device__ __forceinline__ void store_if(bool condition, float* to, float value) {
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to),
@@ -208,8 +191,8 @@ __global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
         for (int i = 0; i < 4; ++i) key[i % 2].look_up(centroids, s, i / 2, high[i], low[i]);
 #pragma unroll
         for (int b = 0; b < blocks; ++b) {
-          multiply_keys<true>(high_sums[b], high, query.operand[b][s]);
-          multiply_keys<false>(low_sums[b], low, query.operand[b][s]);
+          multiply_bytes<true, true>(high_sums[b], high, query.operand[b][s][0], query.operand[b][s][1]);
+          multiply_bytes<false, true>(low_sums[b], low, query.operand[b][s][0], query.operand[b][s][1]);
         }
       }
 #pragma unroll

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "rotorquant/device/byte_products.cuh"
 #include "rotorquant/device/integer_queries.cuh"
 #include "rotorquant/device/launch.cuh"
 #include "rotorquant/device/trellis_fragments.cuh"
@@ -135,8 +136,8 @@ __global__ void __launch_bounds__(score_threads, 3)
 #pragma unroll
         for (int s = 0; s < D / 32; ++s) {
           const int h = D == 64 ? k : s / 2;
-          multiply_add(sums, query.operand[s], look_up_four(keys, tables, h, s % 2 * 2),
-                       look_up_four(keys, tables, h, s % 2 * 2 + 1));
+          multiply_bytes<true, true>(sums, query.operand[s], look_up_four(keys, tables, h, s % 2 * 2),
+                                     look_up_four(keys, tables, h, s % 2 * 2 + 1));
         }
         if (g >= count_queries) continue;
         const int column = first + 8 * k + 2 * t;

@@ -2,18 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <string>
 #include <utility>
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
-#include "rotorquant/codes/bit_string.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
+
 WidthDistortions code_distortions(const CalibratedCode& code) {
   return code.kind == CalibratedCodecKind::trellis ? trellis_distortions(code.memory)
                                                    : lloyd_max_distortions();

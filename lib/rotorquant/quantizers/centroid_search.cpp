@@ -85,8 +85,7 @@ std::int32_t CentroidSearch::nearest_of(Isa isa, const float* x, std::uint32_t c
 
 void CentroidSearch::nearest(Isa isa, const float* x, std::int64_t rows, std::int32_t* found) const {
 #if defined(__x86_64__)
-  static const bool vnni = __builtin_cpu_supports("avx512vnni") != 0;
-  if (isa == Isa::avx512 && vnni && count_ <= together) {
+  if (isa == Isa::avx512 && vnni_supported() && count_ <= together) {
     constexpr std::int64_t rows_at_once = 16;
     for (std::int64_t first = 0; first < rows; first += rows_at_once) {
       const std::int64_t rest = std::min(rows_at_once, rows - first);

@@ -20,8 +20,6 @@ namespace {
 
 using namespace avx512;
 
-#define ROTORQUANT_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni")))
-
 // Of the float32 sums here and of the distances that decide, relative to the square of the norms' sum: some
 // dozens of roundings of 2^-24.
 constexpr float rounding_share = 1e-5F;

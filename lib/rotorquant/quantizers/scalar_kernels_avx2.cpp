@@ -273,16 +273,10 @@ ROTORQUANT_AVX2 void integer_bits(const ScalarTables& tables, const IntegerQueri
 
 void score_integers(const ScalarTables& tables, const IntegerQueries& queries, const std::uint8_t* planes,
                     const float* scales, std::int64_t rows, const ScoreRows& scores) {
-  switch (tables.bits) {
-    case 1:
-      return integer_bits<1>(tables, queries, planes, scales, rows, scores);
-    case 2:
-      return integer_bits<2>(tables, queries, planes, scales, rows, scores);
-    case 3:
-      return integer_bits<3>(tables, queries, planes, scales, rows, scores);
-    default:
-      return integer_bits<4>(tables, queries, planes, scales, rows, scores);
-  }
+  dispatch_bits(tables.bits, [&](auto bits) {
+    if constexpr (bits() <= most_integer_bits)
+      integer_bits<bits()>(tables, queries, planes, scales, rows, scores);
+  });
 }
 
 }  // namespace

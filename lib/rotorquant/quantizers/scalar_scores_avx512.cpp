@@ -94,14 +94,8 @@ ROTORQUANT_AVX512 void score_bits(const ScalarTables& tables, const ScoreQueries
   }
 }
 
-#define ROTORQUANT_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni")))
-#define ROTORQUANT_VNNI_LAMBDA \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni"), always_inline))
-#define ROTORQUANT_VNNI_INLINE ROTORQUANT_VNNI_LAMBDA inline
-
 // The symbols of 32 coordinates of sixteen rows from their bits of each plane: byte q of symbols[r] is that
-// of coordinate r
-// + 8 q, with others' bits above it, up to the byte's fourth, and zeros beyond.
+// of coordinate r + 8 q, with others' bits above it, up to the byte's fourth, and zeros beyond.
 template <int bits>
 ROTORQUANT_VNNI_INLINE void symbols_of(const __m512i (&planes)[bits], __m512i (&symbols)[8]) {
   constexpr int select = 0xCA;  // a ? b : c, bit by bit
@@ -252,18 +246,12 @@ void score_codes_avx512(const ScalarTables& tables, const ScoreQueries& queries,
 void score_integers_avx512(const ScalarTables& tables, const IntegerQueries& queries,
                            const std::uint8_t* planes, const float* scales, std::int64_t rows,
                            const ScoreRows& scores) {
-  static const bool vnni = __builtin_cpu_supports("avx512vnni") != 0;
-  if (!vnni) return scalar_kernels_serial.score_integers(tables, queries, planes, scales, rows, scores);
-  switch (tables.bits) {
-    case 1:
-      return integer_bits<1>(tables, queries, planes, scales, rows, scores);
-    case 2:
-      return integer_bits<2>(tables, queries, planes, scales, rows, scores);
-    case 3:
-      return integer_bits<3>(tables, queries, planes, scales, rows, scores);
-    default:
-      return integer_bits<4>(tables, queries, planes, scales, rows, scores);
-  }
+  if (!vnni_supported())
+    return scalar_kernels_serial.score_integers(tables, queries, planes, scales, rows, scores);
+  dispatch_bits(tables.bits, [&](auto bits) {
+    if constexpr (bits() <= most_integer_bits)
+      integer_bits<bits()>(tables, queries, planes, scales, rows, scores);
+  });
 }
 
 }  // namespace rotorquant

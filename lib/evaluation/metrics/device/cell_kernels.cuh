@@ -5,6 +5,7 @@
 
 #include "evaluation/metrics/device/changed_rows.cuh"
 #include "evaluation/metrics/device/integer_tiles.cuh"
+#include "evaluation/metrics/output_sums.hpp"
 
 namespace rotorquant::evaluation::device {
 
@@ -110,18 +111,10 @@ static __global__ void __launch_bounds__(threads)
                           const float* by_values, const float* by_both, RowResult* results) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (row >= rows) return;
-  double keys = 0.0, coded = 0.0, all = 0.0;
-  for (std::int64_t c = row * stride; c < row * stride + cols; ++c) {
-    const auto key_part = static_cast<double>(by_keys[c]);
-    const auto value_part = static_cast<double>(by_values[c]);
-    const double total = key_part + value_part + static_cast<double>(by_both[c]);
-    keys += key_part * key_part;
-    coded += value_part * value_part;
-    all += total * total;
-  }
-  results[row].output_keys = keys;
-  results[row].output_values = coded;
-  results[row].output_all = all;
+  OutputSums sums;
+  for (std::int64_t c = row * stride; c < row * stride + cols; ++c)
+    sums.add(by_keys[c], by_values[c], by_both[c]);
+  results[row].output = sums;
 }
 
 }  // namespace rotorquant::evaluation::device

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <cstdint>
 
-#include "evaluation/metrics/exponentials.hpp"
+#include "evaluation/metrics/changed_row.hpp"
 #include "evaluation/metrics/integer_product.hpp"
+#include "evaluation/metrics/output_sums.hpp"
 #include "evaluation/metrics/top_keys.hpp"
+#include "rotorquant/core/exponentials.hpp"
 
 namespace rotorquant::evaluation::device {
 
@@ -21,9 +23,7 @@ struct RowResult {
   double second_order;  // G; NaN where scores change by more than float32 exponentials stand
   double shift;         // then: the largest estimate times the softmax scale, and Σ exp(estimate - shift)
   double sum;
-  double output_keys;  // ‖(p̂ - p) v‖²
-  double output_values;
-  double output_all;
+  OutputSums output;
   std::int32_t common;  // of the keys selected
   std::int32_t first;   // 1: the largest is the same
 };

@@ -334,9 +334,7 @@ std::optional<std::vector<double>> DeviceMetrics::evaluate(const Head& head, con
                                   : std::log1p(row.second_order);
     sums.add_row({row.error, row.squared_error, row.error_truth, row.expected_error}, divergence, place.top,
                  {row.first != 0, row.common}, place.visible, exact.tensors().keys.rows);
-    sums.output_error_keys += row.output_keys;
-    sums.output_error_values += row.output_values;
-    sums.output_error += row.output_all;
+    sums.add_outputs(row.output);
   }
   return cell_metrics(exact, keys, values, sums);
 }

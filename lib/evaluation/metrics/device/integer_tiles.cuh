@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "evaluation/metrics/integer_product.hpp"
+#include "rotorquant/device/byte_products.cuh"
 
 namespace rotorquant::evaluation::device {
 
@@ -47,19 +48,7 @@ __device__ __forceinline__ SplitBytes split(std::uint32_t first, std::uint32_t s
   return {__byte_perm(first, second, 0x7531), __byte_perm(first, second, 0x6420)};
 }
 
-#define ROTORQUANT_MMA(name, left, right)                                                 \
-  __device__ __forceinline__ void name(std::int32_t(&sum)[4], const std::uint32_t(&a)[4], \
-                                       const std::uint32_t(&b)[2]) {                      \
-    asm("mma.sync.aligned.m16n8k32.row.col.s32." left "." right                           \
-        ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"            \
-        : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])                          \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));              \
-  }
-ROTORQUANT_MMA(add_signed, "s8", "s8")
-ROTORQUANT_MMA(add_signed_unsigned, "s8", "u8")
-ROTORQUANT_MMA(add_unsigned_signed, "u8", "s8")
-ROTORQUANT_MMA(add_unsigned, "u8", "u8")
-#undef ROTORQUANT_MMA
+using rotorquant::device::multiply_bytes;
 
 // The sums of one chunk for a tile and a panel, in the layout of mma's accumulators: [half of the rows][eight
 // columns].
@@ -122,10 +111,10 @@ __device__ __forceinline__ void multiply_tile(RowOf row_of, ScaleOf scale_of, in
         }
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          add_signed(sums.high[half][block], a_high[half], b_high);
-          add_signed_unsigned(sums.middle[half][block], a_high[half], b_low);
-          add_unsigned_signed(sums.middle[half][block], a_low[half], b_high);
-          add_unsigned(sums.low[half][block], a_low[half], b_low);
+          multiply_bytes<true, true>(sums.high[half][block], a_high[half], b_high[0], b_high[1]);
+          multiply_bytes<true, false>(sums.middle[half][block], a_high[half], b_low[0], b_low[1]);
+          multiply_bytes<false, true>(sums.middle[half][block], a_low[half], b_high[0], b_high[1]);
+          multiply_bytes<false, false>(sums.low[half][block], a_low[half], b_low[0], b_low[1]);
         }
       }
     }
