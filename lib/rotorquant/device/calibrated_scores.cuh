@@ -34,8 +34,10 @@ class CalibratedScores final : public KeyScores {
   bool trellis_ = false;
   int count_;          // of codecs
   int centroids_ = 0;  // that an image has room for
-  int image_bytes_ = 0;
-  int wide_steps_ = 0;  // scalar levels: steps of 16 coordinates that have some wider than 4 bits
+  int image_bytes_ = 0, shared_image_bytes_ = 0;
+  // Scalar levels: steps of 16 coordinates that have some wider than 4 bits. Trellis codes: bits of symbols
+  // above the lowest.
+  int decoder_size_ = 0;
   Buffer<std::uint8_t> images_;
   Buffer<int> order_;
   Buffer<double> turns_;

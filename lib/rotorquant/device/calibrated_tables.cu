@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <utility>
 
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/device/calibrated_tables.cuh"
@@ -14,10 +15,10 @@ namespace {
 constexpr float largest_stored = 0.125F;
 
 // What all codecs' images have. inner_of(position in storage order): the inner index of the product.
-template <int D, typename Inner>
+template <int D, int copies, typename Inner>
 std::vector<std::uint8_t> common_image(const CalibratedCodec& codec, std::span<const int> order,
                                        int centroids, std::size_t decoder_bytes, const Inner& inner_of) {
-  using Image = HeadImage<D>;
+  using Image = HeadImage<D, copies>;
   const CalibratedParameters& parameters = codec.parameters();
   const MixedPlanes& planes = codec.planes();
   KeyHead head{};
@@ -57,9 +58,9 @@ std::vector<std::uint8_t> common_image(const CalibratedCodec& codec, std::span<c
   for (int j = 0; j < static_cast<int>(offsets.size()) / D; ++j) {
     for (int n = 0; n < D; ++n) {
       const float value = offsets[static_cast<std::size_t>(j * D + order[static_cast<std::size_t>(n)])];
-      const int row = Image::centroids + 2 * j * Image::centroid_pitch;
+      const int row = Image::centroids + j * Image::centroid_pitch;
       put(row + Image::centroid_place(n), value);
-      put(row + Image::centroid_pitch + (Image::centroid_place(n) ^ 64), value);
+      if (copies == 2) put(row + Image::second_copy + (Image::centroid_place(n) ^ 64), value);
     }
   }
   std::memcpy(&bytes[static_cast<std::size_t>(Image::head(centroids))], &head, sizeof head);
@@ -91,8 +92,7 @@ void order_coordinates(const Rope& rope, int dim, std::vector<int>& order, std::
 }
 
 template <int D>
-std::vector<std::uint8_t> scalar_head_image(const CalibratedCodec& codec, std::span<const int> order,
-                                            int centroids) {
+HeadBytes scalar_head_image(const CalibratedCodec& codec, std::span<const int> order, int centroids) {
   const MixedPlanes& planes = codec.planes();
   const auto width_at = [&](int position) {
     const auto coordinate = planes.order()[static_cast<std::size_t>(position)];
@@ -121,17 +121,19 @@ std::vector<std::uint8_t> scalar_head_image(const CalibratedCodec& codec, std::s
     if (width > widest_paired)
       tables.wide_levels[tables.wide_count++] = static_cast<std::uint32_t>(2 * first[width]);
   }
-  std::vector<std::uint8_t> image = common_image<D>(codec, order, centroids, sizeof tables, [](int position) {
-    const int t = position % 4, i = position % 16 / 4;
-    return position / 16 * 16 + 2 * t + i % 2 + i / 2 * 8;
-  });
-  std::memcpy(&image[static_cast<std::size_t>(HeadImage<D>::decoder(centroids))], &tables, sizeof tables);
-  return image;
+  std::vector<std::uint8_t> image =
+      common_image<D, scalar_centroid_copies>(codec, order, centroids, sizeof tables, [](int position) {
+        const int t = position % 4, i = position % 16 / 4;
+        return position / 16 * 16 + 2 * t + i % 2 + i / 2 * 8;
+      });
+  std::memcpy(&image[static_cast<std::size_t>(HeadImage<D, scalar_centroid_copies>::decoder(centroids))],
+              &tables, sizeof tables);
+  const int shared = static_cast<int>(image.size());
+  return {std::move(image), shared};
 }
 
 template <int D>
-std::vector<std::uint8_t> trellis_head_image(const CalibratedCodec& codec, std::span<const int> order,
-                                             int centroids) {
+HeadBytes trellis_head_image(const CalibratedCodec& codec, std::span<const int> order, int centroids) {
   const MixedPlanes& planes = codec.planes();
   const TrellisCodebook& codebook = codec.trellis()->code().codebook();
   const auto level = [&](int width, int index) {
@@ -150,36 +152,55 @@ std::vector<std::uint8_t> trellis_head_image(const CalibratedCodec& codec, std::
     tables.used += codec.widths()[c] > 0 ? 1 : 0;
   }
   tables.four_count = static_cast<int>(planes.count_at_least(widest_paired));
-  tables.wide_count = static_cast<int>(planes.count_at_least(widest_paired + 1));
-  std::vector<std::uint16_t> wide;  // levels of the widths that occur
+  std::vector<TrellisWide> wide;
+  std::vector<std::uint16_t> wide_levels;  // of the widths that occur
   int first[max_width + 1] = {};
   for (int position = 0; position < D; ++position) {
     const auto coordinate = static_cast<std::size_t>(planes.order()[static_cast<std::size_t>(position)]);
     const int width = codec.widths()[coordinate];
-    if (width > widest_paired && (position == 0 || tables.places[position - 1].width != width)) {
-      first[width] = static_cast<int>(wide.size());
+    // The word of a bit of plane `plane`; without one, that constant.
+    const auto word_of = [&](int plane, int constant) {
+      if (plane >= width) return static_cast<std::uint16_t>(constant);
+      int start = 0;
+      for (int k = 1; k < plane; ++k) start += static_cast<int>(planes.count_at_least(k + 1));
+      return static_cast<std::uint16_t>(constant_words + start + position);
+    };
+    TrellisPlace& place = tables.places[position];
+    place.rank = static_cast<std::uint16_t>(width > 0 ? rank[coordinate] : 0);
+    place.column = static_cast<std::uint16_t>(width >= 4 ? 128 : width == 3 ? 0 : 2);
+    place.upper[0] = word_of(1, width == 0 ? 1 : 0);
+    place.upper[1] = word_of(2, width < 2 ? 1 : 0);
+    place.upper[2] = word_of(3, 0);
+    if (width <= widest_paired) continue;
+    if (wide.empty() || first[width] == 0) {
+      first[width] = static_cast<int>(wide_levels.size()) + 1;
       for (int i = 0; i < 1 << (width + register_bits - 1); ++i)
-        wide.push_back(static_cast<std::uint16_t>(level(width, i)));
+        wide_levels.push_back(static_cast<std::uint16_t>(level(width, i)));
     }
-    tables.places[position] = {static_cast<std::uint16_t>(width > 0 ? rank[coordinate] : 0),
-                               static_cast<std::uint16_t>(width),
-                               static_cast<std::uint16_t>(width >= 4   ? 128
-                                                          : width == 3 ? 0
-                                                                       : 2),
-                               static_cast<std::uint16_t>(first[width])};
+    TrellisWide of_width{place.rank, {}, static_cast<std::uint32_t>(first[width] - 1)};
+    for (int k = 1; k < max_width; ++k) of_width.upper[k - 1] = word_of(k, 0);
+    wide.push_back(of_width);
   }
-  const std::size_t wide_bytes = (wide.size() * sizeof wide[0] + 15) / 16 * 16;
-  std::vector<std::uint8_t> image = common_image<D>(codec, order, centroids, sizeof tables + wide_bytes,
-                                                    [](int position) { return position; });
-  std::uint8_t* const at = &image[static_cast<std::size_t>(HeadImage<D>::decoder(centroids))];
-  std::memcpy(at, &tables, sizeof tables);
-  if (!wide.empty()) std::memcpy(at + sizeof tables, wide.data(), wide.size() * sizeof wide[0]);
-  return image;
+  tables.wide_count = static_cast<int>(wide.size());
+  const auto padded = [](std::size_t bytes) { return (bytes + 15) / 16 * 16; };
+  const std::size_t wide_bytes = padded(wide.size() * sizeof(TrellisWide));
+  tables.wide_levels = static_cast<int>(sizeof tables + wide_bytes);
+  std::vector<std::uint8_t> image = common_image<D, trellis_centroid_copies>(
+      codec, order, centroids, sizeof tables + wide_bytes + padded(2 * wide_levels.size()),
+      [](int position) { return position; });
+  const int at = HeadImage<D, trellis_centroid_copies>::decoder(centroids);
+  std::uint8_t* const to = &image[static_cast<std::size_t>(at)];
+  std::memcpy(to, &tables, sizeof tables);
+  if (!wide.empty()) {
+    std::memcpy(to + sizeof tables, wide.data(), wide.size() * sizeof(TrellisWide));
+    std::memcpy(to + tables.wide_levels, wide_levels.data(), 2 * wide_levels.size());
+  }
+  return {std::move(image), at + tables.wide_levels};
 }
 
-template std::vector<std::uint8_t> trellis_head_image<64>(const CalibratedCodec&, std::span<const int>, int);
-template std::vector<std::uint8_t> trellis_head_image<128>(const CalibratedCodec&, std::span<const int>, int);
-template std::vector<std::uint8_t> scalar_head_image<64>(const CalibratedCodec&, std::span<const int>, int);
-template std::vector<std::uint8_t> scalar_head_image<128>(const CalibratedCodec&, std::span<const int>, int);
+template HeadBytes trellis_head_image<64>(const CalibratedCodec&, std::span<const int>, int);
+template HeadBytes trellis_head_image<128>(const CalibratedCodec&, std::span<const int>, int);
+template HeadBytes scalar_head_image<64>(const CalibratedCodec&, std::span<const int>, int);
+template HeadBytes scalar_head_image<128>(const CalibratedCodec&, std::span<const int>, int);
 
 }  // namespace rotorquant::device

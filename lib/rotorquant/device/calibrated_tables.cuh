@@ -26,7 +26,11 @@ struct KeyHead {
 };
 static_assert(sizeof(KeyHead) % 16 == 0);
 
-template <int D>
+// copies: of centroids. A row has the sixteen bytes of lane t's columns 8 j + 2 t and 8 j + 2 t + 1, j = 4 i
+// .. 4 i + 3, at 16 (4 i + t), so that four lanes read 64 bytes, half of the banks. Of two copies the second
+// one has neighbouring runs of 64 bytes change places: eight lanes that read different copies never meet.
+// Rows of one copy begin in either half of the banks.
+template <int D, int copies>
 struct HeadImage {
   static constexpr int operand = 0;
   // Where the inner indices 16 s .. 16 s + 15 of the 64 columns of block b begin.
@@ -34,17 +38,20 @@ struct HeadImage {
     return (D / 64 * (s / 4) + b) * 8192 + s % 4 * 32;
   }
   static constexpr int centroids = 2 * D * D;
-  // Centroids: two rows each. Of the first one, the sixteen bytes of lane t's columns 8 j + 2 t and 8 j + 2 t
-  // + 1, j = 4 i .. 4 i + 3, are at 16 (4 i + t); in the second one neighbouring runs of 64 bytes change
-  // places, so that of eight lanes four can read either.
-  static constexpr int centroid_pitch = 2 * D;
+  static constexpr int centroid_copies = copies;
+  static constexpr int centroid_pitch = copies == 2 ? 4 * D : 2 * D + 64;
+  static constexpr int second_copy = 2 * D;
   static constexpr int centroid_place(int column) {
     const int j = column / 8, t = column % 8 / 2;
     return 16 * (4 * (j / 4) + t) + 4 * (j % 4) + column % 2 * 2;
   }
-  static constexpr int head(int count) { return centroids + 2 * count * centroid_pitch; }
-  static constexpr int decoder(int count) { return head(count) + static_cast<int>(sizeof(KeyHead)); }
+  static __host__ __device__ constexpr int head(int count) { return centroids + count * centroid_pitch; }
+  static __host__ __device__ constexpr int decoder(int count) {
+    return head(count) + static_cast<int>(sizeof(KeyHead));
+  }
 };
+inline constexpr int scalar_centroid_copies = 2;
+inline constexpr int trellis_centroid_copies = 1;
 
 // Scalar levels. A coordinate of up to 4 bits has a code of four: of width 3 its index, of width 2 that and
 // 8, of width 1 that and 12, without bits 14; of width 4 its index in a table of its own. Two codes, the
@@ -66,13 +73,23 @@ struct ScalarTables {
 // Trellis levels. What up to 4 bits decode to is in columns of 256 rows, by the symbol's upper bits over its
 // register: of width 3; of width 2 in rows 0..127, of width 1 in rows 128..191, zeros in the last ones; of
 // width 4 two columns.
+//
+// Bits of a warp's keys are words of 32 keys: those of plane 0 by rank; two constants, zeros and ones, and
+// those of the other planes.
 inline constexpr int register_bits = 6;
-struct TrellisPlace {
+inline constexpr int constant_words = 2;
+struct alignas(16) TrellisPlace {
   std::uint16_t rank;  // among the coordinates with bits, in index order
-  std::uint16_t width;
   std::uint16_t
       column;  // 0, 2: of the first words; 128: of the second ones, and 2 for symbols with the top bit
-  std::uint16_t levels;  // of a coordinate wider than 4: where they begin among those behind the tables
+  std::uint16_t upper[3];  // words of the symbol's next bits: planes 1, 2, 3, or constants
+  std::uint16_t padding[3];
+};
+// A coordinate wider than 4 bits.
+struct TrellisWide {
+  std::uint16_t rank;
+  std::uint16_t upper[7];     // words of planes 1..7; zeros where it has none
+  std::uint32_t first_level;  // among the levels behind the tables
 };
 template <int D>
 struct TrellisTables {
@@ -80,18 +97,22 @@ struct TrellisTables {
   TrellisPlace places[D];        // in storage order
   int used;                      // coordinates with bits
   int four_count;                // of 4 bits and wider ones
-  int wide_count;                // wider than 4
-  int padding;
+  int wide_count;                // wider than 4: as many TrellisWide follow
+  int wide_levels;               // where the levels of widths 5..8 are, in bytes from the tables' begin
+};
+
+// `shared`: how many of the bytes a block copies.
+struct HeadBytes {
+  std::vector<std::uint8_t> bytes;
+  int shared;
 };
 
 void order_coordinates(const Rope& rope, int dim, std::vector<int>& order, std::vector<double>& turns);
 
 // `centroids`: how many there is room for.
 template <int D>
-std::vector<std::uint8_t> scalar_head_image(const CalibratedCodec& codec, std::span<const int> order,
-                                            int centroids);
+HeadBytes scalar_head_image(const CalibratedCodec& codec, std::span<const int> order, int centroids);
 template <int D>
-std::vector<std::uint8_t> trellis_head_image(const CalibratedCodec& codec, std::span<const int> order,
-                                             int centroids);
+HeadBytes trellis_head_image(const CalibratedCodec& codec, std::span<const int> order, int centroids);
 
 }  // namespace rotorquant::device

@@ -24,7 +24,7 @@ inline constexpr int rounds_to_restart = 64;
 struct CalibratedScoreArguments {
   QueryHeads queries;
   const std::uint8_t* images;  // of the heads (calibrated_tables.cuh), of which there are `codecs`
-  int image_bytes, codecs, centroids;
+  int image_bytes, shared_image_bytes, codecs, centroids;
   const std::uint8_t* codes;
   int code_bytes;
   int warp_bytes;  // of shared memory
@@ -39,8 +39,11 @@ template <int D>
 struct ScoreMemory {
   static constexpr int most_warpgroups = D == 64 ? 4 : 3;
   static constexpr int query_bytes = 4 * TurnedQueries<D>::operand_bytes;
-  // Decoders read words past the last code.
-  static __host__ __device__ constexpr int staging(int code_bytes) { return warp_size * code_bytes + 48; }
+  // Decoders read words past the last code, and then have a kilobyte or more for themselves.
+  static __host__ __device__ constexpr int staging(int code_bytes) {
+    const int bytes = warp_size * code_bytes + 48;
+    return bytes < 1024 ? 1024 : bytes;
+  }
   static __host__ __device__ constexpr int queries(int image_bytes) {
     return (image_bytes + 1023) / 1024 * 1024;
   }
@@ -105,7 +108,7 @@ template <int D, template <int> typename Decoder>
 __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_threads, 1)
     calibrated_score_kernel(const __grid_constant__ CalibratedScoreArguments p) {
   using Memory = ScoreMemory<D>;
-  using Image = HeadImage<D>;
+  using Image = HeadImage<D, Decoder<D>::centroid_copies>;
   extern __shared__ __align__(1024) uint4 shared_words[];
   auto* const shared = reinterpret_cast<std::uint8_t*>(shared_words);
   const int warp = static_cast<int>(threadIdx.x / warp_size), lane = kept(this_lane());
@@ -116,15 +119,17 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
   const std::int64_t end = min(begin + p.tokens_per_block, p.tokens);
   const int stride = static_cast<int>(blockDim.x) / warpgroup_threads * warpgroup_keys;
 
-  const auto* const given = reinterpret_cast<const uint4*>(
-      p.images + static_cast<std::size_t>(head_index % p.codecs) * static_cast<std::size_t>(p.image_bytes));
-  for (int i = static_cast<int>(threadIdx.x); i < p.image_bytes / 16; i += static_cast<int>(blockDim.x))
-    shared_words[i] = __ldg(given + i);
+  const std::uint8_t* const given =
+      p.images + static_cast<std::size_t>(head_index % p.codecs) * static_cast<std::size_t>(p.image_bytes);
+  for (int i = static_cast<int>(threadIdx.x); i < p.shared_image_bytes / 16;
+       i += static_cast<int>(blockDim.x))
+    shared_words[i] = __ldg(reinterpret_cast<const uint4*>(given) + i);
   const auto& head = *reinterpret_cast<const KeyHead*>(shared + Image::head(p.centroids));
-  std::uint8_t* const operands = shared + Memory::queries(p.image_bytes) + warpgroup * Memory::query_bytes;
+  std::uint8_t* const operands =
+      shared + Memory::queries(p.shared_image_bytes) + warpgroup * Memory::query_bytes;
   for (int i = 0; i < 4; ++i) TurnedQueries<D>::clear(operands + i * TurnedQueries<D>::operand_bytes, thread);
   std::uint8_t* const block =
-      shared + Memory::block(p.image_bytes, static_cast<int>(blockDim.x) / warpgroup_threads);
+      shared + Memory::block(p.shared_image_bytes, static_cast<int>(blockDim.x) / warpgroup_threads);
   std::uint8_t* const own = block + Decoder<D>::block_bytes + warp * p.warp_bytes;
   const int staging = Memory::staging(p.code_bytes);
   TurnedQueries<D> queries(p.queries, thread, stride);
@@ -150,14 +155,18 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
     codes += stride * p.code_bytes;
   };
   fetch(own);
+  // The matrix, written as any memory is, is read by the tensor cores' own path.
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
   Decoder<D>::fill(shared + Image::decoder(p.centroids), block);
   __syncthreads();
-  Decoder<D> decoder(head, shared + Image::decoder(p.centroids), block, own + 2 * staging);
-  // Lanes of odd rows read the second row of a centroid, whose halves lie the other way round.
+  Decoder<D> decoder(head, shared + Image::decoder(p.centroids), given + Image::decoder(p.centroids), block,
+                     own + 2 * staging);
+  // Lanes of odd rows read the second copy of a centroid, whose halves lie the other way round.
+  const int swapped = Image::centroid_copies == 2 ? kept(g % 2 * 64) : 0;
   const std::uint8_t* const centroids =
-      shared + Image::centroids + (g % 2 == 0 ? 0 : Image::centroid_pitch) + 16 * t;
-  const int swapped = kept(g % 2 * 64);
+      shared + Image::centroids + (swapped != 0 ? Image::second_copy : 0) + 16 * t;
+  const float unit = kept(head.unit);
   const bool has_query[2] = {2 * t < p.queries.per_head, 2 * t + 1 < p.queries.per_head};
   float* out = p.scores + (head_index * p.queries.per_head + 2 * t) * p.capacity + begin +
                warpgroup * warpgroup_keys + 32 * member + g;
@@ -176,8 +185,7 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
     queries.store(p.queries, turned_queries);
     wait_for_copies<1>();
     __syncwarp();
-    const std::uint8_t* const stage = own + i % 2 * staging;
-    decoder.prepare(stage, first_bit);
+    std::uint8_t* const stage = own + i % 2 * staging;
     // Of the lane's key: its scale above where its centroid is.
     std::uint32_t fields[1];
     load_bits(stage, first_bit + head.centroid_bit, fields);
@@ -189,13 +197,14 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
     const __half scale = __float2half_rn(power_of_two(static_cast<float>(scale_code) * head.scale_step));
     const std::uint32_t key_fields =
         as_word(__halves2half2(__ushort_as_half(static_cast<unsigned short>(centroid)), scale));
+    decoder.prepare(stage, first_bit);
     const int left = static_cast<int>(min(end - first, std::int64_t{warpgroup_keys})) - 32 * member - g;
     join_warpgroup(warpgroup);
 
+    std::uint32_t keys[2][D / 16][4];
+    decoder.operand(0, keys[0]);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      std::uint32_t keys[D / 16][4];
-      decoder.operand(h, keys);
       float scores[4] = {}, more[4] = {};  // two chains of products, for one would wait for itself
 #pragma unroll
       for (int b = 0; b < D / 64; ++b) {
@@ -203,8 +212,10 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
         wgmma_begin();
 #pragma unroll
         for (int s = 0; s < D / 16; ++s)
-          wgmma(sums, keys[s], whole_descriptor(matrix + Image::operand_place(b, s) / 16), s != 0);
+          wgmma(sums, keys[h][s], whole_descriptor(matrix + Image::operand_place(b, s) / 16), s != 0);
         wgmma_commit();
+        // The next half is decoded meanwhile, where registers are left.
+        if (D == 64 && h == 0) decoder.operand(1, keys[1]);
         wgmma_wait(sums);
         std::uint32_t turned[4][4];
 #pragma unroll
@@ -212,7 +223,7 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
           const std::uint32_t of_key = __shfl_sync(all_lanes, key_fields, 16 * h + 8 * r + g);
           const __half2 of_scale = __high2half2(as_half2(of_key));
           const std::uint8_t* const row =
-              centroids + static_cast<int>(of_key & 0xFFFFU) * (2 * Image::centroid_pitch) + 128 * b;
+              centroids + static_cast<int>(of_key & 0xFFFFU) * Image::centroid_pitch + 128 * b;
           const uint4 low = *reinterpret_cast<const uint4*>(row + swapped);
           const uint4 high = *reinterpret_cast<const uint4*>(row + (64 ^ swapped));
           const std::uint32_t offsets[2][4] = {{low.x, low.y, low.z, low.w},
@@ -238,12 +249,12 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
           multiply_add(more, turned[s + 1], query[2], query[3]);
         }
       }
+      if (D != 64 && h == 0) decoder.operand(1, keys[1]);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = 16 * h + 8 * r;
-        if (row < left && has_query[0]) out[row] = (scores[2 * r] + more[2 * r]) * head.unit;
-        if (row < left && has_query[1])
-          out[p.capacity + row] = (scores[2 * r + 1] + more[2 * r + 1]) * head.unit;
+        if (row < left && has_query[0]) out[row] = (scores[2 * r] + more[2 * r]) * unit;
+        if (row < left && has_query[1]) out[p.capacity + row] = (scores[2 * r + 1] + more[2 * r + 1]) * unit;
       }
     }
     __syncwarp();

@@ -23,7 +23,7 @@ bool has_scores(const CalibratedCodec& codec) {
           (trellis->code().memory() == 5 && codec.planes().count_at_least(1) >= register_bits));
 }
 
-std::vector<std::uint8_t> image_of(const CalibratedCodec& codec, std::span<const int> order, int centroids) {
+HeadBytes image_of(const CalibratedCodec& codec, std::span<const int> order, int centroids) {
   if (codec.trellis() != nullptr) {
     return codec.dim() == 64 ? trellis_head_image<64>(codec, order, centroids)
                              : trellis_head_image<128>(codec, order, centroids);
@@ -59,8 +59,10 @@ CalibratedScores::CalibratedScores(std::span<const std::shared_ptr<const Calibra
           "scalar levels or trellis codes of memory 5, the same of all heads");
     }
     centroids_ = std::max(centroids_, static_cast<int>(codec->parameters().num_centroids()));
-    wide_steps_ = std::max(wide_steps_,
-                           static_cast<int>((codec->planes().count_at_least(widest_paired + 1) + 15) / 16));
+    const MixedPlanes& planes = codec->planes();
+    decoder_size_ = std::max(
+        decoder_size_, static_cast<int>(trellis_ ? planes.bits() - planes.count_at_least(1)
+                                                 : (planes.count_at_least(widest_paired + 1) + 15) / 16));
   }
   if (rope.rotary_dim() > dim_) {
     throw Error("calibrated keys on a GPU: a rotary embedding of " + std::to_string(rope.rotary_dim()) +
@@ -69,15 +71,16 @@ CalibratedScores::CalibratedScores(std::span<const std::shared_ptr<const Calibra
   std::vector<int> order;
   std::vector<double> turns;
   order_coordinates(rope, dim_, order, turns);
-  std::vector<std::vector<std::uint8_t>> of_codecs;
+  std::vector<HeadBytes> of_codecs;
   for (const auto& codec : codecs) {
     of_codecs.push_back(image_of(*codec, order, centroids_));
-    image_bytes_ = std::max(image_bytes_, static_cast<int>(of_codecs.back().size()));
+    image_bytes_ = std::max(image_bytes_, static_cast<int>(of_codecs.back().bytes.size()));
+    shared_image_bytes_ = std::max(shared_image_bytes_, of_codecs.back().shared);
   }
   std::vector<std::uint8_t> images;
-  for (std::vector<std::uint8_t>& image : of_codecs) {
-    image.resize(static_cast<std::size_t>(image_bytes_));
-    images.insert(images.end(), image.begin(), image.end());
+  for (HeadBytes& image : of_codecs) {
+    image.bytes.resize(static_cast<std::size_t>(image_bytes_));
+    images.insert(images.end(), image.bytes.begin(), image.bytes.end());
   }
   images_ = Buffer<std::uint8_t>(images);
   order_ = Buffer<int>(order);
@@ -88,10 +91,9 @@ template <int D, template <int> typename Decoder>
 void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, const float* queries,
                               const std::uint8_t* codes, float* scores) const {
   using Memory = ScoreMemory<D>;
-  const int warp_bytes =
-      2 * Memory::staging(code_bytes_) + Decoder<D>::warp_bytes(trellis_ ? code_bytes_ : wide_steps_);
+  const int warp_bytes = 2 * Memory::staging(code_bytes_) + Decoder<D>::warp_bytes(decoder_size_);
   const auto bytes_of = [&](int warpgroups) {
-    return Memory::total(image_bytes_, Decoder<D>::block_bytes, warp_bytes, warpgroups);
+    return Memory::total(shared_image_bytes_, Decoder<D>::block_bytes, warp_bytes, warpgroups);
   };
   int warpgroups = Memory::most_warpgroups;
   const int available = most_shared_bytes();
@@ -110,6 +112,7 @@ void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, co
       {queries, static_cast<int>(size.queries_per_head), order_.data(), turns_.data()},
       images_.data(),
       image_bytes_,
+      shared_image_bytes_,
       count_,
       centroids_,
       codes,

@@ -1,5 +1,7 @@
 #pragma once
 // Bits of a warp's keys in shared memory, for decoders of calibrated keys.
+#include <type_traits>
+
 #include "rotorquant/device/calibrated_tables.cuh"
 #include "rotorquant/device/rotation.cuh"
 
@@ -11,8 +13,14 @@ __device__ __forceinline__ int this_lane() {
   return static_cast<int>(threadIdx.x % warp_size);
 }
 // A number that is to stay in a register: the compiler would rather compute it again in every round.
-__device__ __forceinline__ int kept(int number) {
-  asm volatile("" : "+r"(number));
+template <typename Number>
+__device__ __forceinline__ Number kept(Number number) {
+  static_assert(sizeof number == 4);
+  if constexpr (std::is_floating_point_v<Number>) {
+    asm volatile("" : "+f"(number));
+  } else {
+    asm volatile("" : "+r"(number));
+  }
   return number;
 }
 

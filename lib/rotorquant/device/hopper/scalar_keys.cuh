@@ -16,6 +16,7 @@ template <int D>
 class ScalarKeys {
  public:
   using Tables = ScalarTables<D>;
+  static constexpr int centroid_copies = scalar_centroid_copies;
   // Of a block: the pairs of both tables at 256 code + 128 table + 4 lane.
   static constexpr int block_bytes = 2 * pair_codes * 4 * warp_size;
   // Of a warp. steps: of 16 coordinates, that have some wider than 4 bits.
@@ -23,20 +24,20 @@ class ScalarKeys {
     return warp_size * (code_pitch + wide_pitch(steps));
   }
 
-  __device__ ScalarKeys(const KeyHead& head, const std::uint8_t* tables, std::uint8_t* block,
-                        std::uint8_t* own)
+  __device__ ScalarKeys(const KeyHead& head, const std::uint8_t* tables, const std::uint8_t*,
+                        std::uint8_t* block, std::uint8_t* own)
       : head_(head),
         tables_(*reinterpret_cast<const Tables*>(tables)),
         block_(block),
         own_(own),
         code_place_(kept(this_lane() / 4 * code_pitch + this_lane() % 4 * 4)),
         wide_count_(tables_.wide_count),
-        four_chunk_(tables_.four_count / 32) {
+        whole_chunks_(tables_.four_count / 32),
+        rest_(tables_.four_count % 32) {
     const int t = this_lane() % 4;
-#pragma unroll
-    for (int m = 0; m < 4; ++m) four_halves_[m] = halves_below(tables_.four_count % 32 - 8 * m - t);
-    wide_halves_[0] = halves_below(wide_count_ - t);
-    wide_halves_[1] = halves_below(wide_count_ - 8 - t);
+    four_halves_ = kept(halves_below(rest_ % 8 - t));
+    wide_halves_[0] = kept(halves_below(wide_count_ - t));
+    wide_halves_[1] = kept(halves_below(wide_count_ - 8 - t));
   }
 
   // By all threads of a block.
@@ -76,7 +77,7 @@ class ScalarKeys {
     };
 #pragma unroll
     for (int c = 0; c < D / 32; ++c) {
-      const std::uint32_t of_table = c < four_chunk_ ? of_fours : column;
+      const std::uint32_t of_table = c < whole_chunks_ ? of_fours : column;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const std::uint32_t codes = codes_of(c, r);
@@ -84,19 +85,21 @@ class ScalarKeys {
         for (int m = 0; m < 4; ++m) a[2 * c + m / 2][m % 2 * 2 + r] = look_up(codes, of_table, m);
       }
     }
+    // Of the chunk behind them: eight coordinates of 4 bits and more at a time, then some of eight.
     const auto mend_fours = [&](int c) {
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const std::uint32_t codes = codes_of(c, r);
+      for (int m = 0; m < 4; ++m) {
+        if (8 * m >= rest_) break;
+        const std::uint32_t halves = 8 * m + 8 <= rest_ ? ~0U : four_halves_;
 #pragma unroll
-        for (int m = 0; m < 4; ++m) {
+        for (int r = 0; r < 2; ++r) {
           std::uint32_t& pair = a[2 * c + m / 2][m % 2 * 2 + r];
-          pair = select_bits(four_halves_[m], look_up(codes, of_fours, m), pair);
+          pair = select_bits(halves, look_up(codes_of(c, r), of_fours, m), pair);
         }
       }
     };
     // A switch of calls, for registers have no index.
-    switch (four_chunk_) {
+    switch (rest_ > 0 ? whole_chunks_ : -1) {
       case 0:
         mend_fours(0);
         break;
@@ -159,25 +162,29 @@ class ScalarKeys {
   // coordinate 32 c + 4 i + t.
   __device__ __forceinline__ void look_up_wide(const std::uint8_t* shared, int first, int c,
                                                const std::uint32_t (&low)[4]) const {
-    std::uint32_t high[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      std::uint32_t plane[1];
-      load_bits(shared, first + head_.start[4 + k] + 32 * c, plane);
-      high[k] = plane[0] & tables_.wider_than[c][4 + k];
-    }
+    const int4 start = *reinterpret_cast<const int4*>(head_.start + 4);
+    const uint4 has = *reinterpret_cast<const uint4*>(tables_.wider_than[c] + 4);
+    const auto plane = [&](int bit, std::uint32_t there) {
+      if (there == 0) return 0U;
+      std::uint32_t word[1];
+      load_bits(shared, first + bit + 32 * c, word);
+      return word[0] & there;
+    };
+    std::uint32_t high[4] = {plane(start.x, has.x), plane(start.y, has.y), plane(start.z, has.z),
+                             plane(start.w, has.w)};
     exchange_nibbles(high);
-    auto* const halves = reinterpret_cast<std::uint16_t*>(wide_of(this_lane()));
+    auto* const halves = reinterpret_cast<std::uint16_t*>(wide_of(this_lane())) + 32 * c;
     const auto* const levels = reinterpret_cast<const std::uint8_t*>(tables_.levels);
+    const std::uint32_t* const first_level = tables_.wide_levels + 32 * c;
+    const int count = wide_count_ - 32 * c;
 #pragma unroll 1
     for (int i = 0; i < 8; ++i) {
 #pragma unroll
       for (int t = 0; t < 4; ++t) {
-        const int j = 32 * c + 4 * i + t;
-        if (j >= wide_count_) return;
+        if (4 * i + t >= count) return;
         const std::uint32_t index = (low[t] >> (4 * i) & 15U) | (high[t] >> (4 * i) & 15U) << 4;
-        halves[(2 * c + i / 4) * 16 + 4 * t + i % 4] =
-            *reinterpret_cast<const std::uint16_t*>(levels + tables_.wide_levels[j] + 2 * index);
+        halves[i / 4 * 16 + 4 * t + i % 4] =
+            *reinterpret_cast<const std::uint16_t*>(levels + first_level[4 * i + t] + 2 * index);
       }
     }
   }
@@ -188,8 +195,9 @@ class ScalarKeys {
   std::uint8_t* const own_;
   int code_place_;  // of the lane's codes of the warp's key g
   int wide_count_;
-  int four_chunk_;  // the 32 coordinates before which all have 4 bits or more, and behind which none
-  std::uint32_t four_halves_[4];  // of them, the lane's halves of those that have
+  int whole_chunks_;              // chunks of 32 coordinates all of which have 4 bits or more
+  int rest_;                      // such coordinates of the chunk behind them
+  std::uint32_t four_halves_;     // of the last eight of those, the lane's halves
   std::uint32_t wide_halves_[2];  // of the first sixteen coordinates, those of wider ones
 };
 

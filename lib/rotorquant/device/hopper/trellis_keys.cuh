@@ -63,22 +63,27 @@ template <int D>
 class TrellisKeys {
  public:
   using Tables = TrellisTables<D>;
+  static constexpr int centroid_copies = trellis_centroid_copies;
   // Of a block: levels at 256 index + TrellisPlace::column + 4 lane.
   static constexpr int block_bytes = 2 * 256 * 4 * warp_size;
-  // Of a warp: bits, a word of 32 keys each; plane 0 by rank; 32 coordinates of half 0; all of half 1.
-  static __host__ __device__ constexpr int warp_bytes(int code_bytes) {
-    return bits_bytes(code_bytes) + (wrap + D) * 4 + (warp_size + D) * row_bytes;
+  // Of a warp: plane 0 by rank, the words of other bits, of which there are `words`, and half 1.
+  static __host__ __device__ constexpr int warp_bytes(int words) {
+    return (wrap + D) * 4 + D * row_bytes + (constant_words + words + 3) / 4 * 16;
   }
 
-  __device__ TrellisKeys(const KeyHead& head, const std::uint8_t* tables, std::uint8_t* block,
-                         std::uint8_t* own)
-      : head_(head),
-        tables_(*reinterpret_cast<const Tables*>(tables)),
+  // given: the tables in global memory, with the levels of wide coordinates.
+  __device__ TrellisKeys(const KeyHead& head, const std::uint8_t* tables, const std::uint8_t* given,
+                         std::uint8_t* block, std::uint8_t* own)
+      : tables_(*reinterpret_cast<const Tables*>(tables)),
+        wide_levels_(reinterpret_cast<const std::uint16_t*>(given + tables_.wide_levels)),
         block_(block),
-        bits_(reinterpret_cast<std::uint32_t*>(own)),
-        code_bytes_((head.centroid_bit + head.centroid_bits + head.scale_bits + 7) / 8),
-        ranks_(reinterpret_cast<std::uint32_t*>(own + bits_bytes(code_bytes_)) + wrap),
-        tile_(reinterpret_cast<std::uint8_t*>(ranks_ + D)) {}
+        ranks_(reinterpret_cast<std::uint32_t*>(own) + wrap),
+        second_half_(reinterpret_cast<std::uint8_t*>(ranks_ + D)),
+        words_(reinterpret_cast<std::uint32_t*>(second_half_ + D * row_bytes)),
+        used_(tables_.used),
+        index_bits_(head.centroid_bit) {
+    if (this_lane() < constant_words) words_[this_lane()] = this_lane() == 0 ? 0U : ~0U;
+  }
 
   // By all threads of a block.
   static __device__ __forceinline__ void fill(const std::uint8_t* tables, std::uint8_t* block) {
@@ -89,31 +94,34 @@ class TrellisKeys {
     }
   }
 
-  __device__ __forceinline__ void prepare(const std::uint8_t* shared, int first) {
+  // shared: a warp's codes, the lane's from bit `first` on; free memory afterwards.
+  __device__ __forceinline__ void prepare(std::uint8_t* shared, int first) {
     const int lane = this_lane();
-    for (int w = 0; 4 * w < code_bytes_; ++w) {
-      std::uint32_t word[1];
-      load_bits(shared, first + 32 * w, word);
-      bits_[32 * w + lane] = transpose_bits(word[0]);
-    }
-    __syncwarp();
-#pragma unroll
-    for (int begin = 0; begin < D; begin += warp_size) {
-      if (begin + lane >= tables_.used) break;  // coordinates without bits are the last ones
-      const int rank = tables_.places[begin + lane].rank;
-      const std::uint32_t word = bits_[begin + lane];
-      ranks_[rank] = word;
-      if (rank >= tables_.used - wrapped) ranks_[rank - tables_.used] = word;
+    const auto* at = reinterpret_cast<const std::uint32_t*>(shared) + (first >> 5);
+    std::uint32_t next = at[0];
+#pragma unroll 1
+    for (int begin = 0; begin < index_bits_; begin += warp_size) {
+      const std::uint32_t word = next;
+      next = *++at;
+      const std::uint32_t bit = transpose_bits(__funnelshift_r(word, next, static_cast<unsigned>(first)));
+      const int i = begin + lane;
+      if (i < used_) {
+        const int rank = tables_.places[i].rank;
+        ranks_[rank] = bit;
+        if (rank >= used_ - wrapped) ranks_[rank - used_] = bit;
+      } else if (i < index_bits_) {
+        words_[constant_words + i - used_] = bit;
+      }
     }
     __syncwarp();
 #pragma unroll
     for (int pass = 0; pass < D / warp_size; ++pass) {
-      decode(pass);
+      decode(pass, shared);
       for (int j = warp_size * pass; j < min(warp_size * (pass + 1), tables_.wide_count); ++j)
-        look_up_wide(j);
+        look_up_wide(j, shared);
       __syncwarp();
 #pragma unroll
-      for (int s = 0; s < 2; ++s) load_matrices(first_half_[2 * pass + s], row_of(tile_, 16 * s));
+      for (int s = 0; s < 2; ++s) load_matrices(first_half_[2 * pass + s], row_of(shared, 16 * s));
       __syncwarp();
     }
   }
@@ -122,7 +130,7 @@ class TrellisKeys {
 #pragma unroll
     for (int s = 0; s < D / 16; ++s) {
       if (h == 1) {
-        load_matrices(a[s], row_of(tile_ + warp_size * row_bytes, 16 * s));
+        load_matrices(a[s], row_of(second_half_, 16 * s));
       } else {
 #pragma unroll
         for (int i = 0; i < 4; ++i) a[s][i] = first_half_[s][i];
@@ -133,9 +141,6 @@ class TrellisKeys {
  private:
   static constexpr int wrap = 8, wrapped = 5;  // ranks before the first one, and those that registers reach
   static constexpr int row_bytes = 32;         // of a coordinate: sixteen keys
-  static __host__ __device__ constexpr int bits_bytes(int code_bytes) {
-    return (code_bytes + 3) / 4 * 128;
-  }
 
   // Where eight keys from 8 m on of a coordinate are: in the other half of a row in four rows of eight, so
   // that eight rows' reach all banks.
@@ -149,14 +154,15 @@ class TrellisKeys {
     return rows + place_of(begin + lane / 16 * 8 + lane % 8, lane / 8);
   }
 
-  __device__ __forceinline__ void decode(int pass) {
+  // first_half: room for 32 coordinates.
+  __device__ __forceinline__ void decode(int pass, std::uint8_t* first_half) {
     const int lane = this_lane(), position = warp_size * pass + lane;
     const TrellisPlace place = tables_.places[position];
     std::uint32_t low[8];
 #pragma unroll
     for (int j = 0; j <= wrapped; ++j) low[j] = ranks_[place.rank - j];
-    low[6] = place.width > 1 ? bits_[head_.start[1] + position] : place.width == 0 ? ~0U : 0U;
-    low[7] = place.width > 2 ? bits_[head_.start[2] + position] : place.width < 2 ? ~0U : 0U;
+    low[6] = words_[place.upper[0]];
+    low[7] = words_[place.upper[1]];
     transpose_bytes(low);
     const std::uint32_t column = place.column + 4U * static_cast<unsigned>(lane);
     const auto look_up = [&](auto index_of) {
@@ -169,14 +175,14 @@ class TrellisKeys {
           value[j] = *reinterpret_cast<const std::uint16_t*>(block_ + index_of(at, 8 * m + j));
         }
         std::uint8_t* const row =
-            m < 2 ? tile_ + place_of(lane, m) : tile_ + warp_size * row_bytes + place_of(position, m);
+            m < 2 ? first_half + place_of(lane, m) : second_half_ + place_of(position, m);
         *reinterpret_cast<uint4*>(row) =
             make_uint4(permute_bytes(value[0], value[1], 0x5410), permute_bytes(value[2], value[3], 0x5410),
                        permute_bytes(value[4], value[5], 0x5410), permute_bytes(value[6], value[7], 0x5410));
       }
     };
     if (warp_size * pass < tables_.four_count) {
-      const std::uint32_t top = place.width > 3 ? bits_[head_.start[3] + position] : 0U;
+      const std::uint32_t top = words_[place.upper[2]];
       look_up([&](std::uint32_t at, int key) { return at | ((key > 0 ? top >> (key - 1) : top << 1) & 2U); });
     } else {
       look_up([](std::uint32_t at, int) { return at; });
@@ -184,28 +190,29 @@ class TrellisKeys {
     __syncwarp();
   }
 
-  // The coordinate at a position, of the lane's key.
-  __device__ __forceinline__ void look_up_wide(int position) {
+  // The coordinate at a position, of the lane's key: the bits of its index one after the other, the highest
+  // first.
+  __device__ __forceinline__ void look_up_wide(int position, std::uint8_t* first_half) {
     const int lane = this_lane();
-    const TrellisPlace place = tables_.places[position];
+    const TrellisWide& wide = reinterpret_cast<const TrellisWide*>(&tables_ + 1)[position];
     std::uint32_t index = 0;
+    const auto append = [&](std::uint32_t word) { index = __funnelshift_l(word << (31 - lane), index, 1); };
 #pragma unroll
-    for (int j = 0; j <= wrapped; ++j) index |= (ranks_[place.rank - j] >> lane & 1U) << j;
-    for (int k = 1; k < place.width; ++k)
-      index |= (bits_[head_.start[k] + position] >> lane & 1U) << (wrapped + k);
-    const auto* const levels = reinterpret_cast<const std::uint16_t*>(&tables_ + 1) + place.levels;
-    std::uint8_t* const row = lane < 16 ? tile_ + place_of(position % warp_size, lane / 8)
-                                        : tile_ + warp_size * row_bytes + place_of(position, lane / 8);
-    reinterpret_cast<std::uint16_t*>(row)[lane % 8] = levels[index];
+    for (int k = 6; k >= 0; --k) append(words_[wide.upper[k]]);
+#pragma unroll
+    for (int j = wrapped; j >= 0; --j) append(ranks_[wide.rank - j]);
+    std::uint8_t* const row = lane < 16 ? first_half + place_of(position % warp_size, lane / 8)
+                                        : second_half_ + place_of(position, lane / 8);
+    reinterpret_cast<std::uint16_t*>(row)[lane % 8] = __ldg(wide_levels_ + wide.first_level + index);
   }
 
-  const KeyHead& head_;
   const Tables& tables_;
+  const std::uint16_t* const wide_levels_;
   const std::uint8_t* const block_;
-  std::uint32_t* const bits_;
-  const int code_bytes_;
   std::uint32_t* const ranks_;
-  std::uint8_t* const tile_;
+  std::uint8_t* const second_half_;
+  std::uint32_t* const words_;
+  const int used_, index_bits_;
   std::uint32_t first_half_[D / 16][4];
 };
 
