@@ -13,6 +13,7 @@
 
 #include "evaluation/metrics/aligned_buffer.hpp"
 #include "evaluation/metrics/cell_sums.hpp"
+#include "evaluation/metrics/top_keys.hpp"
 
 namespace rotorquant::evaluation {
 
@@ -29,17 +30,23 @@ struct ExactRow {
   double scale = 1.0;                    // s = scale t
   double log_sum_exp = 0.0;              // of s
   double mean_product = 0.0;             // of t over all rows, what error_truth is centred on
+  const TopKeys* top = nullptr;          // of t
 };
 
 struct RowChange {
   RowSums sums;
   double divergence = 0.0;  // KL(p‖p̂), nats, >= 0
+  TopOverlap overlap;       // of t's largest with those of t + e
 };
 
-// errors [visible] is e on entry and p̂ - p on return, 0 from `visible` to the next multiple of 16. estimates
-// [visible] becomes t + e. `wide` is scratch, for rows whose scores change by more than float32 exponentials
-// stand.
-RowChange change_row(const ExactRow& exact, float* errors, float* estimates, AlignedBuffer& wide);
+// Scratch memory of one thread.
+struct ChangeWorkspace {
+  AlignedArray<std::int32_t> reaching;  // keys that may be among the largest of t + e
+  AlignedBuffer wide;                   // a row whose scores change by more than float32 exponentials stand
+};
+
+// errors [visible] is e on entry and p̂ - p on return, 0 from `visible` to the next multiple of 16.
+RowChange change_row(const ExactRow& exact, float* errors, ChangeWorkspace& workspace);
 
 // KL(p‖p̂) from Σ exp(ŝ - shift), log Σ exp s and Σ p (ŝ - s): what float64 is for, since the terms cancel.
 double wide_divergence(double shift, double sum, double log_sum_exp, double expected_change);

@@ -17,12 +17,13 @@ namespace {
 constexpr std::int64_t panel_lanes = integer_panel_width / float_lane_count;
 // Where registers are few, the sums of fewer rows fit.
 #if defined(__AVX512F__)
-constexpr std::int64_t tile_rows = 12;
+constexpr std::int64_t tile_rows = integer_tile_rows;
 constexpr std::int64_t part_tile_rows = 4;  // of what is left
 #else
 constexpr std::int64_t tile_rows = 4;
 constexpr std::int64_t part_tile_rows = 2;
 #endif
+static_assert(integer_tile_rows % tile_rows == 0);
 
 // What a scaled element is multiplied with, and what gives the norm back.
 struct Scale {

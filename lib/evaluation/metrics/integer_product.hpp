@@ -21,6 +21,9 @@ inline constexpr std::int64_t chunk_depth = 128;
 // Columns of a panel of the right operand: two 512-bit registers of pairs.
 inline constexpr std::int64_t integer_panel_width = 32;
 
+// Rows that a product is formed for at once, or a multiple of them.
+inline constexpr std::int64_t integer_tile_rows = 12;
+
 constexpr std::int64_t num_chunks(std::int64_t depth) {
   return (depth + chunk_depth - 1) / chunk_depth;
 }

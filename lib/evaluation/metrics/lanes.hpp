@@ -24,6 +24,14 @@ inline FloatLanes load_lanes(const float* x) {
   return lanes;
 }
 
+// Eight float32 as float64.
+inline Lanes widen(const float* x) {
+  using Half = float __attribute__((vector_size(32)));
+  Half half;
+  std::memcpy(&half, x, sizeof(half));
+  return __builtin_convertvector(half, Lanes);
+}
+
 inline void store_lanes(float* x, const FloatLanes& lanes) {
   std::memcpy(x, &lanes, sizeof(lanes));
 }

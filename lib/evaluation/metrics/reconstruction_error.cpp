@@ -1,10 +1,36 @@
 #include "evaluation/metrics/reconstruction_error.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
+#include "evaluation/metrics/lanes.hpp"
+
 namespace rotorquant::evaluation {
+namespace {
+
+struct RowMoments {
+  Lanes error = {};  // Σ (x - x̂)²
+  Lanes energy = {};
+  Lanes energy_hat = {};
+  Lanes product = {};
+
+  void add(const Lanes& exact, const Lanes& estimate) {
+    error += (exact - estimate) * (exact - estimate);
+    energy += exact * exact;
+    energy_hat += estimate * estimate;
+    product += exact * estimate;
+  }
+};
+
+double sum_of(const Lanes& terms) {
+  double sum = 0.0;
+  for (std::int64_t lane = 0; lane < lane_count; ++lane) sum += terms[lane];
+  return sum;
+}
+
+}  // namespace
 
 ReconstructionError reconstruction_error(HostView<const float> x, HostView<const float> x_hat) {
   double total_error = 0.0;
@@ -12,18 +38,20 @@ ReconstructionError reconstruction_error(HostView<const float> x, HostView<const
   double total_cosine = 0.0;
   std::int64_t nonzero = 0;
   for (std::int64_t r = 0; r < x.rows; ++r) {
-    double error = 0.0;
-    double energy = 0.0;
-    double energy_hat = 0.0;
-    double product = 0.0;
-    for (std::int64_t c = 0; c < x.cols; ++c) {
-      const double exact = static_cast<double>(x.row(r)[c]);
-      const double estimate = static_cast<double>(x_hat.row(r)[c]);
-      error += (exact - estimate) * (exact - estimate);
-      energy += exact * exact;
-      energy_hat += estimate * estimate;
-      product += exact * estimate;
+    RowMoments row;
+    std::int64_t c = 0;
+    for (; c + lane_count <= x.cols; c += lane_count) row.add(widen(x.row(r) + c), widen(x_hat.row(r) + c));
+    if (c < x.cols) {
+      float exact[lane_count] = {};
+      float estimate[lane_count] = {};
+      std::copy(x.row(r) + c, x.row(r) + x.cols, exact);
+      std::copy(x_hat.row(r) + c, x_hat.row(r) + x.cols, estimate);
+      row.add(widen(exact), widen(estimate));
     }
+    const double error = sum_of(row.error);
+    const double energy = sum_of(row.energy);
+    const double energy_hat = sum_of(row.energy_hat);
+    const double product = sum_of(row.product);
     total_error += error;
     total_energy += energy;
     if (energy > 0.0) {

@@ -36,19 +36,44 @@ HostView<const float> difference(HostView<const float> x_hat, HostView<const flo
   return {out.data(), x.rows, x.cols};
 }
 
+// Calls body(first row, rows, keys that the last of them sees) for a block's rows in their order, which is that
+// of how many keys they see: what lies beyond need not be multiplied.
+template <typename Body>
+void for_slabs(const RoundedReference& reference, const Block& block, const Body& body) {
+  for (std::int64_t r = 0; r < block.rows; r += integer_tile_rows) {
+    const std::int64_t rows = std::min(integer_tile_rows, block.rows - r);
+    body(r, rows, reference.exact().row(block.begin + r + rows - 1).visible);
+  }
+}
+
+// ⟨q, columns of `keys`⟩ of a block [rows, stride], for the keys that each row sees.
+void key_products(const RoundedReference& reference, const Block& block, const IntegerPanels& keys,
+                  float* out) {
+  const IntegerRows queries = reference.queries(block);
+  for_slabs(reference, block, [&](std::int64_t r, std::int64_t rows, std::int64_t visible) {
+    integer_product(queries.from(r), rows, keys.depth(), keys, visible, out + r * block.stride, block.stride);
+  });
+}
+
+// weights [rows, keys], 0 beyond what a row sees, times `values` -> out [rows, values.padded_cols()].
+void weigh(const RoundedReference& reference, const Block& block, const IntegerRows& weights,
+           const IntegerPanels& values, float* out) {
+  const std::int64_t stride = values.padded_cols();
+  for_slabs(reference, block, [&](std::int64_t r, std::int64_t rows, std::int64_t visible) {
+    integer_product(weights.from(r), rows, visible, values, stride, out + r * stride, stride);
+  });
+}
+
 // ⟨q,Δk⟩ of a block [rows, stride], for keys that the window holds from the window's errors.
 void key_errors(const RoundedReference& reference, const Block& block, const SeenTensor& keys,
                 RoundedWorkspace& workspace) {
-  const std::int64_t dim = keys.coded.cols;
   workspace.errors.reserve(block.rows * block.stride);
   float* errors = workspace.errors.data();
-  integer_product(reference.queries(block), block.rows, dim, workspace.panels.keys, block.keys, errors,
-                  block.stride);
+  key_products(reference, block, workspace.panels.keys, errors);
   if (!keys.has_window()) return;
   workspace.recent_errors.reserve(block.rows * block.stride);
   const float* recent = workspace.recent_errors.data();
-  integer_product(reference.queries(block), block.rows, dim, workspace.panels.recent_keys, block.keys,
-                  workspace.recent_errors.data(), block.stride);
+  key_products(reference, block, workspace.panels.recent_keys, workspace.recent_errors.data());
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const std::int64_t visible = reference.exact().row(block.begin + r).visible;
     const std::int64_t begin = keys.coded_end[static_cast<std::size_t>(visible)];
@@ -60,10 +85,9 @@ void key_errors(const RoundedReference& reference, const Block& block, const See
 // weights times Δv -> out [rows, padded d_v], for values that the window holds from the window's errors.
 void value_errors(const RoundedReference& reference, const Block& block, const SeenTensor& values,
                   const IntegerRows& weights, RoundedWorkspace& workspace, float* out) {
-  const std::int64_t value_dim = values.coded.cols;
   const std::int64_t stride = workspace.panels.values.padded_cols();
   if (!values.has_window()) {
-    integer_product(weights, block.rows, block.keys, workspace.panels.values, value_dim, out, stride);
+    weigh(reference, block, weights, workspace.panels.values, out);
     return;
   }
   workspace.coded_part.reserve(block.rows * block.stride);
@@ -79,11 +103,11 @@ void value_errors(const RoundedReference& reference, const Block& block, const S
     std::copy(row, row + begin, coded + r * block.stride);
     std::copy(row + begin, row + visible, recent + r * block.stride + begin);
   }
-  integer_product({coded, block.stride, weights.scales, weights.scale_stride}, block.rows, block.keys,
-                  workspace.panels.values, value_dim, out, stride);
+  weigh(reference, block, {coded, block.stride, weights.scales, weights.scale_stride},
+        workspace.panels.values, out);
   float* more = workspace.outputs[3].data();
-  integer_product({recent, block.stride, weights.scales, weights.scale_stride}, block.rows, block.keys,
-                  workspace.panels.recent_values, value_dim, more, stride);
+  weigh(reference, block, {recent, block.stride, weights.scales, weights.scale_stride},
+        workspace.panels.recent_values, more);
   for (std::int64_t i = 0; i < block.rows * stride; ++i) out[i] += more[i];
 }
 
@@ -92,7 +116,6 @@ IntegerRows change_rows(const RoundedReference& reference, const Block& block, c
                         RoundedWorkspace& workspace, CellSums& sums) {
   const HeadTensors& tensors = reference.exact().tensors();
   const std::int64_t chunks = num_chunks(tensors.keys.rows);
-  workspace.estimates.reserve(block.stride);
   workspace.changes.reserve(block.rows * block.stride);
   workspace.change_scales.reserve(block.rows * chunks);
   for (std::int64_t r = 0; r < block.rows; ++r) {
@@ -103,13 +126,12 @@ IntegerRows change_rows(const RoundedReference& reference, const Block& block, c
                                 .stride = block.stride,
                                 .scale = tensors.softmax_scale,
                                 .log_sum_exp = row.log_sum_exp,
-                                .mean_product = reference.exact().pairs().mean};
+                                .mean_product = reference.exact().pairs().mean,
+                                .top = &exact.top[static_cast<std::size_t>(r)]};
     float* errors = workspace.errors.data() + r * block.stride;
-    float* estimates = workspace.estimates.data();
-    const RowChange change = change_row(exact_row, errors, estimates, workspace.wide);
-    const TopKeys& exact_top = exact.top[static_cast<std::size_t>(r)];
-    sums.add_row(change.sums, change.divergence, exact_top, top_overlap(estimates, row.visible, exact_top),
-                 row.visible, tensors.keys.rows);
+    const RowChange change = change_row(exact_row, errors, workspace.row);
+    sums.add_row(change.sums, change.divergence, *exact_row.top, change.overlap, row.visible,
+                 tensors.keys.rows);
 
     std::int16_t* changes = workspace.changes.data() + r * block.stride;
     float* scales = workspace.change_scales.data() + r * chunks;
@@ -122,20 +144,22 @@ IntegerRows change_rows(const RoundedReference& reference, const Block& block, c
 void add_output_errors(const RoundedReference& reference, const Block& block, const SeenTensor& values,
                        const IntegerRows& probabilities, const IntegerRows& changes,
                        RoundedWorkspace& workspace, CellSums& sums) {
-  const std::int64_t value_dim = values.coded.cols;
   const std::int64_t stride = workspace.panels.values.padded_cols();
   for (AlignedArray<float>& output : workspace.outputs) output.reserve(block.rows * stride);
   float* by_keys = workspace.outputs[0].data();    // (p̂ - p) v
   float* by_values = workspace.outputs[1].data();  // p Δv
   float* by_both = workspace.outputs[2].data();    // (p̂ - p) Δv
-  integer_product(changes, block.rows, block.keys, reference.values(), value_dim, by_keys, stride);
+  weigh(reference, block, changes, reference.values(), by_keys);
   value_errors(reference, block, values, probabilities, workspace, by_values);
   value_errors(reference, block, values, changes, workspace, by_both);
   for (std::int64_t r = 0; r < block.rows; ++r) {
-    OutputSums squares;
-    for (std::int64_t c = r * stride; c < r * stride + value_dim; ++c)
-      squares.add(by_keys[c], by_values[c], by_both[c]);
-    sums.add_outputs(squares);
+    OutputLanes<Lanes> squares;
+    for (std::int64_t c = r * stride; c < (r + 1) * stride; c += output_lanes)  // 0 beyond d_v
+      squares.add(widen(by_keys + c), widen(by_values + c), widen(by_both + c));
+    OutputSums row;
+    for (std::int64_t lane = 0; lane < output_lanes; ++lane)
+      row.add({squares.keys[lane], squares.values[lane], squares.all[lane]});
+    sums.add_outputs(row);
   }
 }
 

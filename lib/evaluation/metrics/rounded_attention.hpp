@@ -17,6 +17,7 @@
 
 #include "evaluation/metrics/aligned_buffer.hpp"
 #include "evaluation/metrics/attention.hpp"
+#include "evaluation/metrics/changed_row.hpp"
 #include "evaluation/metrics/integer_product.hpp"
 
 namespace rotorquant::evaluation {
@@ -50,13 +51,12 @@ struct RoundedWorkspace {
   ErrorPanels panels;
   AlignedArray<float> errors;          // [rows of a block, stride]: e, then p̂ - p
   AlignedArray<float> recent_errors;   // likewise, where there is a window
-  AlignedArray<float> estimates;       // [T]
   AlignedArray<std::int16_t> changes;  // p̂ - p [rows, stride], rounded
   AlignedArray<float> change_scales;
   AlignedArray<std::int16_t> coded_part;  // of weights, where there is a window
   AlignedArray<std::int16_t> recent_part;
   AlignedArray<float> outputs[4];  // [rows, padded d_v]
-  AlignedBuffer wide;
+  ChangeWorkspace row;
 };
 
 // What the cells of one KV head share. Immutable once built; any number of threads may evaluate cells against

@@ -23,8 +23,7 @@ struct TopOverlap {
 };
 
 // The overlap of `top` with top_keys(scores, count), which is not formed: the rank of each of the eight keys
-// is counted.
-template <typename Score>
-TopOverlap top_overlap(const Score* scores, std::int64_t count, const TopKeys& top);
+// is counted (top_ranks.hpp).
+TopOverlap top_overlap(const double* scores, std::int64_t count, const TopKeys& top);
 
 }  // namespace rotorquant::evaluation

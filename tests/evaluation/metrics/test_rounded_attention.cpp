@@ -176,6 +176,17 @@ ExactChange exact_change(const std::vector<double>& products, const std::vector<
   return out;
 }
 
+void expect_overlap(const TopOverlap& overlap, const TopKeys& exact, const TopKeys& estimated) {
+  std::int32_t common = 0;
+  for (std::int32_t i = 0; i < exact.count; ++i) {
+    common += static_cast<std::int32_t>(std::count(estimated.index.begin(),
+                                                   estimated.index.begin() + estimated.count,
+                                                   exact.index[static_cast<std::size_t>(i)]));
+  }
+  EXPECT_EQ(overlap.common, common) << exact.count;
+  EXPECT_EQ(overlap.first, exact.index[0] == estimated.index[0]) << exact.count;
+}
+
 TEST(ChangedRow, EqualsTheDefinitionForSmallAndLargeErrors) {
   RandomStream random(3, Purpose::synthetic);
   constexpr double scale = 0.25;
@@ -187,7 +198,6 @@ TEST(ChangedRow, EqualsTheDefinitionForSmallAndLargeErrors) {
       std::vector<float> t(static_cast<std::size_t>(padded), 0.0F);
       std::vector<float> p(t.size(), 0.0F);
       std::vector<float> e(t.size(), 1e30F);  // what follows the visible keys has no effect
-      std::vector<float> estimates(t.size());
       double sum = 0.0;
       for (std::size_t i = 0; i < products.size(); ++i) {
         t[i] = static_cast<float>(8.0 * random.normal());
@@ -199,15 +209,19 @@ TEST(ChangedRow, EqualsTheDefinitionForSmallAndLargeErrors) {
       for (std::size_t i = 0; i < products.size(); ++i)
         p[i] = static_cast<float>(std::exp(scale * products[i]) / sum);
       const ExactChange expected = exact_change(products, errors, scale);
-      AlignedBuffer wide;
+      std::vector<float> estimates;
+      for (std::size_t i = 0; i < products.size(); ++i) estimates.push_back(t[i] + e[i]);
+      const TopKeys top = top_keys(t.data(), visible);
+      ChangeWorkspace workspace;
       const RowChange change = change_row({.visible = visible,
                                            .products = t.data(),
                                            .probabilities = p.data(),
                                            .stride = 0,
                                            .scale = scale,
                                            .log_sum_exp = std::log(sum),
-                                           .mean_product = 0.0},
-                                          e.data(), estimates.data(), wide);
+                                           .mean_product = 0.0,
+                                           .top = &top},
+                                          e.data(), workspace);
       // Scores that move far are rounded to float32 themselves.
       const double wide_rounding = error_size > 30.0 ? 1e-7 * scale * 4.0 * error_size : 0.0;
       EXPECT_NEAR(change.divergence, expected.divergence, 3e-6 * expected.divergence + 1e-15 + wide_rounding)
@@ -217,10 +231,10 @@ TEST(ChangedRow, EqualsTheDefinitionForSmallAndLargeErrors) {
       for (std::size_t i = 0; i < products.size(); ++i) {
         size += expected.change[i] * expected.change[i];
         off += std::pow(static_cast<double>(e[i]) - expected.change[i], 2);
-        EXPECT_EQ(estimates[i], t[i] + static_cast<float>(errors[i]));
       }
       EXPECT_LE(std::sqrt(off), 2e-5 * std::sqrt(size) + 1e-15) << error_size << " " << visible;
       for (std::size_t i = products.size(); i < e.size(); ++i) EXPECT_EQ(e[i], 0.0F);
+      expect_overlap(change.overlap, top, top_keys(estimates.data(), visible));
     }
   }
 }
@@ -230,12 +244,39 @@ TEST(ChangedRow, NoErrorIsNoChange) {
   std::vector<float> p(32, 0.0F);
   std::fill_n(p.begin(), 20, 0.05F);
   std::vector<float> e(32, 0.0F);
-  std::vector<float> estimates(32);
-  AlignedBuffer wide;
-  const RowChange change = change_row({.visible = 20, .products = t.data(), .probabilities = p.data()},
-                                      e.data(), estimates.data(), wide);
+  const TopKeys top = top_keys(t.data(), 20);
+  ChangeWorkspace workspace;
+  const RowChange change = change_row(
+      {.visible = 20, .products = t.data(), .probabilities = p.data(), .top = &top}, e.data(), workspace);
   EXPECT_EQ(change.divergence, 0.0);
+  expect_overlap(change.overlap, top, top);
   for (const float value : e) EXPECT_EQ(value, 0.0F);
+}
+
+// Scores that are often equal, and rows in which every score reaches the weakest selected one.
+TEST(ChangedRow, OverlapOrdersEqualScoresByIndex) {
+  RandomStream random(4, Purpose::synthetic);
+  for (std::int64_t visible = 1; visible <= 200; ++visible) {
+    for (const std::int64_t distinct : {1, 2, 5, 1000000}) {
+      const auto padded = static_cast<std::size_t>(round_up(visible, 16));
+      std::vector<float> t(padded, 0.0F);
+      std::vector<float> e(padded, 0.0F);
+      std::vector<float> p(padded, 0.0F);
+      std::vector<float> estimates;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(visible); ++i) {
+        t[i] = -static_cast<float>(random.integer(distinct));
+        e[i] = -static_cast<float>(random.integer(distinct / 2 + 1));
+        p[i] = 1.0F / static_cast<float>(visible);
+        estimates.push_back(t[i] + e[i]);
+      }
+      const TopKeys top = top_keys(t.data(), visible);
+      ChangeWorkspace workspace;
+      const RowChange change =
+          change_row({.visible = visible, .products = t.data(), .probabilities = p.data(), .top = &top},
+                     e.data(), workspace);
+      expect_overlap(change.overlap, top, top_keys(estimates.data(), visible));
+    }
+  }
 }
 
 // Of a head with many rows; a head of a few rows averages less.

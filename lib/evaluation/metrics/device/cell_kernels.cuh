@@ -111,9 +111,18 @@ static __global__ void __launch_bounds__(threads)
                           const float* by_values, const float* by_both, RowResult* results) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (row >= rows) return;
+  OutputLanes<double> squares[output_lanes];
+  for (std::int64_t c = 0; c < cols; c += output_lanes) {
+#pragma unroll
+    for (std::int64_t lane = 0; lane < output_lanes; ++lane) {
+      const std::int64_t place = row * stride + c + lane;
+      if (c + lane < cols) squares[lane].add(by_keys[place], by_values[place], by_both[place]);
+    }
+  }
   OutputSums sums;
-  for (std::int64_t c = row * stride; c < row * stride + cols; ++c)
-    sums.add(by_keys[c], by_values[c], by_both[c]);
+#pragma unroll
+  for (std::int64_t lane = 0; lane < output_lanes; ++lane)
+    sums.add({squares[lane].keys, squares[lane].values, squares[lane].all});
   results[row].output = sums;
 }
 
