@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "evaluation/metrics/metric_registry.hpp"
+#include "evaluation/report/atomic_file.hpp"
 #include "evaluation/report/report.hpp"
 #include "evaluation/report/tables.hpp"
 #include "evaluation/statistics/comparison.hpp"
@@ -114,8 +115,9 @@ evaluation::SweepExecution SweepOptions::execution() const {
   execution.quiet = common.quiet;
   execution.resume = resume;
   execution.maps = maps;
-  // A report on standard output leaves no place for a journal beside it.
-  if (!common.output.empty() && common.output != "-") execution.journal_path = common.output + ".journal";
+  // A report on a stream leaves no place for a journal beside it.
+  if (!common.output.empty() && !evaluation::is_stream(common.output))
+    execution.journal_path = common.output + ".journal";
   return execution;
 }
 

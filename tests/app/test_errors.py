@@ -1,5 +1,7 @@
 """Bad input: one line that says what, where and what would be valid, and the documented exit code."""
 
+import os
+import pathlib
 import unittest
 
 import h5py
@@ -73,6 +75,15 @@ class Errors(ToolTest):
     def test_a_full_disk_is_one_line(self):
         self.fail_with(FAILED, "list", names=["No space left"], stdout="/dev/full")
         self.fail_with(FAILED, "inspect", SMALL, names=["standard output"], stdout="/dev/full")
+
+    def test_devices_and_pipes_are_written_in_place_or_refused(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        self.fail_with(FAILED, "synth", pipe, names=["device or a pipe"])
+        self.fail_with(FAILED, "sweep", SMALL, "--quantizers", "identity16", "--bits", "2", "-o", "/dev/full",
+                       names=["No space left"])
+        self.assertTrue(pipe.is_fifo())
+        self.assertFalse(pathlib.Path("/dev/full.journal").exists())
 
     def test_configs(self):
         cases = [

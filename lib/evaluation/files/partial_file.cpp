@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "rotorquant/core/error.hpp"
 
@@ -40,7 +41,14 @@ void exchange_handlers(void (*from)(int), void (*to)(int)) {
 }  // namespace
 
 PartialFile::PartialFile(const std::string& path)
-    : final_path_(path), path_(path + ".partial"), existed_(access(path_.c_str(), F_OK) == 0) {}
+    : final_path_(path), path_(path + ".partial"), existed_(access(path_.c_str(), F_OK) == 0) {
+  std::error_code ignored;
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  if (std::filesystem::is_directory(status))
+    throw Error(fmt::format("cannot write '{}': it is a directory; name a file in it", path));
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw Error(fmt::format("cannot write '{}': it is a device or a pipe; valid: the path of a file", path));
+}
 
 PartialFile::~PartialFile() {
   if (published_ || (existed_ && !created_)) return;

@@ -14,11 +14,32 @@
 namespace rotorquant::evaluation {
 namespace {
 
-std::string last_reason() {
-  return errno != 0 ? std::strerror(errno) : "unknown reason";
+Error write_error(const std::string& path) {
+  return Error(
+      fmt::format("cannot write '{}': {}", path, errno != 0 ? std::strerror(errno) : "unknown reason"));
+}
+
+// `path` is what errors name.
+std::ofstream open_file(const std::string& file, const std::string& path) {
+  errno = 0;
+  std::ofstream stream(file, std::ios::binary | std::ios::trunc);
+  if (!stream) throw write_error(path);
+  return stream;
+}
+
+void close_file(std::ofstream& stream, const std::string& path) {
+  stream.close();
+  if (!stream) throw write_error(path);
 }
 
 }  // namespace
+
+bool is_stream(const std::string& path) {
+  std::error_code ignored;
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  return path == "-" || (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+                         !std::filesystem::is_directory(status));
+}
 
 void write_file_atomically(const std::string& path, const std::function<void(std::ostream&)>& write) {
   if (path == "-") {
@@ -27,22 +48,17 @@ void write_file_atomically(const std::string& path, const std::function<void(std
     if (!std::cout) throw Error("cannot write to standard output");
     return;
   }
-  std::error_code ignored;
-  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
-  if (std::filesystem::is_directory(status)) {
-    throw Error(fmt::format("cannot write '{}': it is a directory; name a file in it", path));
+  if (is_stream(path)) {
+    std::ofstream stream = open_file(path, path);
+    write(stream);
+    close_file(stream, path);
+    return;
   }
-  // A device or a pipe is written in place: there is nothing to replace.
-  const bool in_place = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
   PartialFile partial(path);
-  errno = 0;
-  std::ofstream stream(in_place ? path : partial.path(), std::ios::binary | std::ios::trunc);
-  if (!stream) throw Error(fmt::format("cannot write '{}': {}", path, last_reason()));
-  if (!in_place) partial.created();
+  std::ofstream stream = open_file(partial.path(), path);
+  partial.created();
   write(stream);
-  stream.close();
-  if (!stream) throw Error(fmt::format("cannot write '{}': {}", path, last_reason()));
-  if (in_place) return;
+  close_file(stream, path);
   partial.publish();
 }
 

@@ -6,8 +6,11 @@
 
 namespace rotorquant::evaluation {
 
-// Lets `write` fill PATH.partial and then renames it to PATH; PATH "-" is standard output. When anything
-// fails, an Error names the path and the reason, the partial file is removed and an older PATH stays as it
+// Whether PATH is "-", standard output, or a device or pipe: written in place, since there is nothing to replace.
+bool is_stream(const std::string& path);
+
+// Lets `write` fill PATH.partial and then renames it to PATH, or writes to a stream. When anything fails,
+// an Error names the path and the reason, the partial file is removed and an older PATH stays as it
 // was.
 void write_file_atomically(const std::string& path, const std::function<void(std::ostream&)>& write);
 void write_file_atomically(const std::string& path, const std::string& content);

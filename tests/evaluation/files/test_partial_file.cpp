@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <filesystem>
@@ -71,6 +72,14 @@ TEST_F(PartialFiles, SayWhyTheyCannotBePublished) {
   fill(file, "complete");
   std::filesystem::create_directories(folder_ / "out.json" / "in the way");
   EXPECT_THROW(file.publish(), Error);
+}
+
+TEST_F(PartialFiles, ReplaceNothingButFiles) {
+  const std::string pipe = (folder_ / "pipe").string();
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(PartialFile{pipe}, Error);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  EXPECT_THROW(PartialFile{folder_.string()}, Error);
 }
 
 using PartialFilesDeathTest = PartialFiles;
