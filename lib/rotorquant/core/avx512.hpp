@@ -25,6 +25,10 @@
 #define ROTORQUANT_VNNI_LAMBDA \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vnni"), always_inline))
 #define ROTORQUANT_VNNI_INLINE ROTORQUANT_VNNI_LAMBDA inline
+// With permutations of bytes and matrices of bits: only where byte_matrices_supported().
+#define ROTORQUANT_VBMI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vbmi,gfni")))
+#define ROTORQUANT_VBMI_LAMBDA \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,avx512vbmi,gfni"), always_inline))
 
 namespace rotorquant::avx512 {
 

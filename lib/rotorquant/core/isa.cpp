@@ -53,6 +53,16 @@ bool vnni_supported() {
 #endif
 }
 
+bool byte_matrices_supported() {
+#if defined(__x86_64__)
+  static const bool supported = isa_supported(Isa::avx512) && __builtin_cpu_supports("avx512vbmi") != 0 &&
+                                __builtin_cpu_supports("gfni") != 0;
+  return supported;
+#else
+  return false;
+#endif
+}
+
 Isa select_isa(std::string_view requested) {
   if (requested.empty()) {
     Isa best = Isa::serial;

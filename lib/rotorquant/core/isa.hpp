@@ -17,6 +17,8 @@ std::string_view isa_name(Isa isa);
 bool isa_supported(Isa isa);
 // Whether it has AVX-512's products of bytes, which some kernels of Isa::avx512 use where they are there.
 bool vnni_supported();
+// And permutations of bytes (VBMI) and products of 8 x 8 bit matrices (GFNI).
+bool byte_matrices_supported();
 
 // The best supported one, or what the environment variable ROTORQUANT_ISA (serial, avx2, avx512) asks for;
 // read once. Throws UsageError when it names an unknown or unsupported one.

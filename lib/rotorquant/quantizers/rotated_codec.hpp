@@ -35,10 +35,11 @@ class RotatedCodec : public Quantizer {
   CodeLayout layout_;
   const ScalarKernels& kernels_;
 
- private:
   // codes -> x [codes.count, dim], past the caches if `stream`; called with up to rotation().rows_at_once()
-  // vectors.
-  void decode_block(ConstCodes<Space::cpu> codes, bool stream, const HostTensor& x) const;
+  // vectors. Here by load_block.
+  virtual void decode_block(ConstCodes<Space::cpu> codes, bool stream, const HostTensor& x) const;
+
+ private:
   // scores(i, t) of the vectors of `codes`; queries rotated. Here by load_block.
   virtual void score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
                            const ScoreRows& scores) const;

@@ -125,6 +125,13 @@ float ScalarCodec::stored_scale(float norm, const float* y, const std::uint8_t* 
   return static_cast<float>(static_cast<double>(norm) * factor);
 }
 
+void ScalarCodec::decode_block(ConstCodes<Space::cpu> codes, bool stream, const HostTensor& x) const {
+  if (tables_.registers && rotation().apply_transpose_of_planes(codes.arrays[0], *tables_.registers,
+                                                                load_scales(codes), stream, x))
+    return;
+  RotatedCodec::decode_block(codes, stream, x);
+}
+
 void ScalarCodec::load_block(ConstCodes<Space::cpu> codes, HostView<float> centroids, float* scales) const {
   kernels_.look_up(tables_, codes.arrays[0], codes.count, centroids.cols, centroids.data);
   std::copy_n(load_scales(codes), codes.count, scales);

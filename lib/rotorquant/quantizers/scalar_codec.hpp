@@ -40,6 +40,7 @@ class ScalarCodec final : public RotatedCodec {
  private:
   void score_block(const ScoreQueries& queries, ConstCodes<Space::cpu> codes,
                    const ScoreRows& scores) const override;
+  void decode_block(ConstCodes<Space::cpu> codes, bool stream, const HostTensor& x) const override;
   const float* load_scales(ConstCodes<Space::cpu> codes) const;
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
   // Of the vector with this norm, rotated coordinates y and planes.

@@ -71,7 +71,9 @@ ROTORQUANT_AVX512_INLINE void turn(const BlockPlan::Sixteen* coefficients,
   if constexpr (block >= 4) add.template operator()<3>();
 }
 
-template <int block, int rows, typename Source, typename Sink>
+// Rows [first, first + rows). Of plans with as many coordinates on either side as `known_dim`, where that is
+// not 0, every place and shift is a constant.
+template <int block, int rows, std::int64_t known_dim, typename Source, typename Sink>
 ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& source, std::int64_t first,
                                         const Sink& sink, const typename Sink::Constants& to) {
   constexpr int registers = registers_of<block>;
@@ -82,8 +84,10 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
     in[r] = source.row(std::min(first + r, source.rows - 1));
     out[r] = sink.row(std::min(first + r, source.rows - 1));
   }
-  const std::int64_t chunks = (plan.output_dim + lanes - 1) / lanes;
-  const std::int64_t whole = std::min(plan.input_dim, plan.output_dim) / lanes;
+  const std::int64_t input_dim = known_dim > 0 ? known_dim : plan.input_dim;
+  const std::int64_t output_dim = known_dim > 0 ? known_dim : plan.output_dim;
+  const std::int64_t chunks = (output_dim + lanes - 1) / lanes;
+  const std::int64_t whole = std::min(input_dim, output_dim) / lanes;
   const BlockPlan::Sixteen* coefficients = plan.coefficients.data();
   __m512 x[rows][registers];
   __m512 y[rows];
@@ -92,19 +96,27 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
     turn<block, k, rows>(coefficients + k * block, x, y);
     for (int r = 0; r < rows; ++r) out[r].store(to, chunk + k, y[r]);
   };
-  for (; chunk + registers <= whole; chunk += registers, coefficients += registers * block) {
+  const auto step = [&]() ROTORQUANT_AVX512_LAMBDA {
     for (int r = 0; r < rows; ++r) {
       for (int k = 0; k < registers; ++k) x[r][k] = in[r].load(chunk + k);
     }
     put.template operator()<0>();
     if constexpr (registers > 1) put.template operator()<1>();
     if constexpr (registers > 2) put.template operator()<2>();
+    chunk += registers;
+    coefficients += registers * block;
+  };
+  if constexpr (known_dim > 0) {
+#pragma GCC unroll 16
+    for (std::int64_t i = 0; i < known_dim / lanes / registers; ++i) step();
+  } else {
+    while (chunk + registers <= whole) step();
   }
   if (chunk == chunks) return;
   // What is left: `full` whole chunks and the row's end.
   const auto finish = [&]<int full>() ROTORQUANT_AVX512_LAMBDA {
     for (int k = 0; k < registers; ++k) {
-      const std::int64_t left = std::max<std::int64_t>(0, plan.input_dim - (chunk + k) * lanes);
+      const std::int64_t left = std::max<std::int64_t>(0, input_dim - (chunk + k) * lanes);
       for (int r = 0; r < rows; ++r) {
         x[r][k] = k < full    ? in[r].load(chunk + k)
                   : left == 0 ? _mm512_setzero_ps()
@@ -116,7 +128,7 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
     const auto put_part = [&]<int k>() ROTORQUANT_AVX512_LAMBDA {
       if (chunk + k >= chunks) return;
       turn<block, k, rows>(coefficients + k * block, x, y);
-      const __mmask16 mask = lanes_below(plan.output_dim - (chunk + k) * lanes);
+      const __mmask16 mask = lanes_below(output_dim - (chunk + k) * lanes);
       for (int r = 0; r < rows; ++r) out[r].store(to, chunk + k, mask, y[r]);
     };
     put_part.template operator()<full>();
@@ -130,20 +142,23 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
   finish.template operator()<0>();
 }
 
-template <int block, typename Source, typename Sink>
+template <int block, std::int64_t known_dim, typename Source, typename Sink>
 ROTORQUANT_AVX512 void block_rows(const BlockPlan& plan, const Source& source, const Sink& sink) {
   constexpr int together = 4;
   const typename Sink::Constants to = sink.constants();
   for (std::int64_t r = 0; r < source.rows; r += together)
-    turn_rows<block, together>(plan, source, r, sink, to);
+    turn_rows<block, together, known_dim>(plan, source, r, sink, to);
 }
 
-template <typename Source, typename Sink>
+template <std::int64_t known_dim = 0, typename Source, typename Sink>
 void any_block_rows(const BlockPlan& plan, const Source& source, const Sink& sink) {
-  if (plan.block == 2) return block_rows<2>(plan, source, sink);
-  if (plan.block == 3) return block_rows<3>(plan, source, sink);
-  block_rows<4>(plan, source, sink);
+  if (plan.block == 2) return block_rows<2, known_dim>(plan, source, sink);
+  if (plan.block == 3) return block_rows<3, known_dim>(plan, source, sink);
+  block_rows<4, known_dim>(plan, source, sink);
 }
+
+// The dimension of most models' heads.
+constexpr std::int64_t usual_dim = 128;
 
 }  // namespace
 
@@ -171,6 +186,16 @@ void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const flo
                        const HostTensor& y) {
   avx512::with_sink(y, factors, stream, [&](const auto& sink) {
     any_block_rows(plan, avx512::PlainSource{x.data, x.rows, x.cols}, sink);
+  });
+}
+
+void block_rows_avx512(const BlockPlan& plan, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
+                       const float* factors, bool stream, const HostTensor& y) {
+  const avx512::NibbleSource source{nibbles, &codebook, y.rows, plan.input_dim};
+  avx512::with_sink(y, factors, stream, [&](const auto& sink) {
+    if (plan.input_dim == usual_dim && plan.output_dim == usual_dim)
+      return any_block_rows<usual_dim>(plan, source, sink);
+    any_block_rows(plan, source, sink);
   });
 }
 

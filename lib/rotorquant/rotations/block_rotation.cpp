@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rotorquant/codes/plane_nibbles.hpp"
 #include "rotorquant/core/error.hpp"
 
 namespace rotorquant {
@@ -143,6 +144,20 @@ bool BlockRotation<block>::apply_to_planes(const ConstHostTensor& x, const float
   }
 #endif
   return Rotation::apply_to_planes(x, factors, codebook, planes);
+}
+
+template <int block>
+bool BlockRotation<block>::apply_transpose_of_planes(const std::uint8_t* planes,
+                                                     const PlaneCodebook& codebook, const float* factors,
+                                                     bool stream, const HostTensor& x) const {
+#if defined(__x86_64__)
+  if (nibbles_supported(isa_)) {
+    const std::uint8_t* nibbles = nibbles_of_planes(codebook.bits, planes, x.rows, output_dim_);
+    block_rows_avx512(backward_, nibbles, codebook, factors, stream, x);
+    return true;
+  }
+#endif
+  return Rotation::apply_transpose_of_planes(planes, codebook, factors, stream, x);
 }
 
 template <int block>

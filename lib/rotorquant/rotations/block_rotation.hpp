@@ -37,6 +37,8 @@ class BlockRotation final : public Rotation {
                               const HostTensor& x) const override;
   bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
                        std::uint8_t* planes) const override;
+  bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                 const float* factors, bool stream, const HostTensor& x) const override;
   RotationProgram program() const override;
 
  private:

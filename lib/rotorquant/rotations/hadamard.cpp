@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "rotorquant/codes/plane_nibbles.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/random.hpp"
 #include "rotorquant/rotations/rotation_kernels.hpp"
@@ -125,6 +126,19 @@ bool HadamardRotation::apply_to_planes(const ConstHostTensor& x, const float* fa
   }
 #endif
   return Rotation::apply_to_planes(x, factors, codebook, planes);
+}
+
+bool HadamardRotation::apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                                 const float* factors, bool stream,
+                                                 const HostTensor& x) const {
+#if defined(__x86_64__)
+  if (in_registers() && nibbles_supported(isa_)) {
+    const std::uint8_t* nibbles = nibbles_of_planes(codebook.bits, planes, x.rows, dim_);
+    hadamard_rows_avx512(signs_.data(), nibbles, codebook, factors, stream, x);
+    return true;
+  }
+#endif
+  return Rotation::apply_transpose_of_planes(planes, codebook, factors, stream, x);
 }
 
 RotationProgram HadamardRotation::program() const {

@@ -25,6 +25,8 @@ class HadamardRotation final : public Rotation {
                               const HostTensor& x) const override;
   bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
                        std::uint8_t* planes) const override;
+  bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                 const float* factors, bool stream, const HostTensor& x) const override;
   RotationProgram program() const override;
 
  private:

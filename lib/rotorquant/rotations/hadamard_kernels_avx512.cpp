@@ -114,5 +114,12 @@ void hadamard_rows_avx512(const float* signs, HostView<const float> y, const flo
   });
 }
 
+void hadamard_rows_avx512(const float* signs, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
+                          const float* factors, bool stream, const HostTensor& x) {
+  avx512::with_sink(x, factors, stream, [&](const auto& sink) {
+    hadamard_rows<true>(avx512::NibbleSource{nibbles, &codebook, x.rows, x.cols}, signs, sink);
+  });
+}
+
 }  // namespace rotorquant
 #endif

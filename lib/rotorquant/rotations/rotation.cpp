@@ -26,4 +26,9 @@ bool Rotation::apply_to_planes(const ConstHostTensor&, const float*, const Plane
   return false;
 }
 
+bool Rotation::apply_transpose_of_planes(const std::uint8_t*, const PlaneCodebook&, const float*, bool,
+                                         const HostTensor&) const {
+  return false;
+}
+
 }  // namespace rotorquant

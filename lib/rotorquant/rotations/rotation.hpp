@@ -45,6 +45,10 @@ class Rotation {
   // type; nothing is done then.
   virtual bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
                                std::uint8_t* planes) const;
+  // The inverse: apply_transpose_scaled() of the centroids of the indices in planes [x.rows, bits *
+  // plane_bytes(output_dim)]. False where a rotation or this machine cannot; nothing is done then.
+  virtual bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                         const float* factors, bool stream, const HostTensor& x) const;
   // The same map as data.
   virtual RotationProgram program() const = 0;
 };

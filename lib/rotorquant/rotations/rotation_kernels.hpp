@@ -40,6 +40,9 @@ void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const fl
                        const PlaneCodebook& codebook, std::uint8_t* planes);
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const float* factors, bool stream,
                        const HostTensor& y);
+// nibbles [y.rows, nibble_bytes(input_dim)].
+void block_rows_avx512(const BlockPlan& plan, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
+                       const float* factors, bool stream, const HostTensor& y);
 
 // In-place H / sqrt(size) of data [size], size a power of two from 8 on.
 inline constexpr std::int64_t least_hadamard_avx2 = 8;
@@ -57,6 +60,8 @@ void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const fl
                           const PlaneCodebook& codebook, std::uint8_t* planes);
 void hadamard_rows_avx512(const float* signs, HostView<const float> y, const float* factors, bool stream,
                           const HostTensor& x);
+void hadamard_rows_avx512(const float* signs, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
+                          const float* factors, bool stream, const HostTensor& x);
 
 // factors[r] x(r) of x [n, dim], n <= 16 -> columns [dim, 16]; the lanes from n on are zeros.
 void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);

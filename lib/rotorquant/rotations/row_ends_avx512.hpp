@@ -8,6 +8,7 @@
 // a row is its coordinates [16 k, 16 k + 16); loads with a mask give zeros outside it and read nothing there,
 // stores with a mask write the coordinates inside it.
 #include "rotorquant/codes/bit_planes.hpp"
+#include "rotorquant/codes/plane_nibbles.hpp"
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/core/avx512.hpp"
 #include "rotorquant/core/scaled_rows.hpp"
@@ -60,6 +61,31 @@ struct ScaledSource {
   std::int64_t rows, cols;
 };
 
+// The centroids of indices in nibbles.
+struct NibbleSource {
+  struct Row {
+    const std::uint8_t* nibbles;
+    __m512 centroids;
+
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk) const {
+      constexpr std::int64_t together = nibble_register_coordinates / lanes;
+      const __m512i indices = _mm512_load_si512(nibbles + chunk / together * nibble_register_bytes);
+      const __m128i shift = _mm_cvtsi32_si128(static_cast<int>(4 * (chunk % together)));
+      return _mm512_permutexvar_ps(_mm512_srl_epi32(indices, shift), centroids);
+    }
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk, __mmask16 mask) const {
+      return _mm512_maskz_mov_ps(mask, load(chunk));
+    }
+  };
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
+    return {nibbles + r * nibble_bytes(cols), _mm512_load_ps(codebook->centroids.data())};
+  }
+
+  const std::uint8_t* nibbles;  // [rows, nibble_bytes(cols)]
+  const PlaneCodebook* codebook;
+  std::int64_t rows, cols;
+};
+
 struct PlainSink {
   struct Constants {};
   struct Row {
@@ -79,17 +105,16 @@ struct PlainSink {
   std::int64_t cols;
 };
 
-template <ElementType type>
+template <ElementType type, bool past_caches>
 struct ScaledSink {
   struct Constants {};
   struct Row {
     std::uint8_t* data;
     __m512 factor;
-    bool past_caches;
 
     ROTORQUANT_AVX512_INLINE void store(Constants, std::int64_t chunk, __m512 values) const {
       const __m512 scaled = _mm512_mul_ps(values, factor);
-      if (past_caches) {
+      if constexpr (past_caches) {
         avx512::stream<type>(scaled, data, chunk * lanes);
       } else {
         avx512::store<type>(scaled, data, chunk * lanes);
@@ -101,13 +126,12 @@ struct ScaledSink {
   };
   ROTORQUANT_AVX512_INLINE Constants constants() const { return {}; }
   ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
-    return {data + r * cols * element_bytes(type), _mm512_set1_ps(factors[r]), past_caches};
+    return {data + r * cols * element_bytes(type), _mm512_set1_ps(factors[r])};
   }
 
   std::uint8_t* data;
   const float* factors;  // [rows]
   std::int64_t cols;
-  bool past_caches;
 };
 
 // Bit planes of the indices.
@@ -162,9 +186,10 @@ void with_half_source(const ConstHostTensor& x, const float* factors, const Body
 // body(sink) for the rows of `out`, scaled; past the caches where that is asked for and its rows allow it.
 template <typename Body>
 void with_sink(const HostTensor& out, const float* factors, bool stream, const Body& body) {
+  auto* data = static_cast<std::uint8_t*>(out.data);
   dispatch_type(out.type, [&]<ElementType type>() {
-    body(ScaledSink<type>{static_cast<std::uint8_t*>(out.data), factors, out.cols,
-                          stream && streams_whole(out)});
+    if (stream && streams_whole(out)) return body(ScaledSink<type, true>{data, factors, out.cols});
+    body(ScaledSink<type, false>{data, factors, out.cols});
   });
 }
 
