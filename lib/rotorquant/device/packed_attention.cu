@@ -3,6 +3,7 @@
 
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/device/attention_run.cuh"
+#include "rotorquant/device/decoded_attention.cuh"
 #include "rotorquant/device/packed_attention.hpp"
 #include "rotorquant/device/plane_scores.cuh"
 #include "rotorquant/device/trellis_attention.cuh"
@@ -10,17 +11,6 @@
 
 namespace rotorquant::device {
 namespace {
-
-const ScalarCodec& packed_codec(const Quantizer& quantizer) {
-  const auto* const codec = dynamic_cast<const ScalarCodec*>(&quantizer);
-  if (codec == nullptr || !has_plane_scores(*codec)) {
-    throw Error(
-        "attend: no CUDA attention over these codes; valid: scalar codes of 2 to 4 bits and 64 or 128 "
-        "coordinates, a codebook symmetric about 0, norms in fp16; trellis codes of memory 5, 2 or 3 bits "
-        "and as many coordinates");
-  }
-  return *codec;
-}
 
 template <int D, int bits>
 class Attention final : public PackedAttention {
@@ -51,7 +41,7 @@ class Attention final : public PackedAttention {
 };
 
 template <int D>
-std::unique_ptr<PackedAttention> make_attention(const ScalarCodec& keys, const ScalarCodec& values, int gpu) {
+std::unique_ptr<PackedAttention> make_of_dim(const ScalarCodec& keys, const ScalarCodec& values, int gpu) {
   switch (keys.codebook().bits()) {
     case 2:
       return std::make_unique<Attention<D, 2>>(keys, values, gpu);
@@ -60,6 +50,20 @@ std::unique_ptr<PackedAttention> make_attention(const ScalarCodec& keys, const S
     default:
       return std::make_unique<Attention<D, 4>>(keys, values, gpu);
   }
+}
+
+// Nothing where the pair has no kernel of its own.
+std::unique_ptr<PackedAttention> make_scalar_attention(const Quantizer& keys, const Quantizer& values,
+                                                       int gpu) {
+  const auto* const key_codec = dynamic_cast<const ScalarCodec*>(&keys);
+  const auto* const value_codec = dynamic_cast<const ScalarCodec*>(&values);
+  if (key_codec == nullptr || value_codec == nullptr || !has_plane_scores(*key_codec) ||
+      !has_plane_scores(*value_codec) || keys.dim() != values.dim() ||
+      key_codec->codebook().bits() != value_codec->codebook().bits()) {
+    return nullptr;
+  }
+  return keys.dim() == 64 ? make_of_dim<64>(*key_codec, *value_codec, gpu)
+                          : make_of_dim<128>(*key_codec, *value_codec, gpu);
 }
 
 }  // namespace
@@ -71,16 +75,8 @@ std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Qua
                                                        std::shared_ptr<const Quantizer> values, int gpu) {
   const device::CurrentDevice current(gpu);
   if (auto made = device::make_trellis_attention(*keys, *values, gpu)) return made;
-  const ScalarCodec& key_codec = device::packed_codec(*keys);
-  const ScalarCodec& value_codec = device::packed_codec(*values);
-  if (key_codec.codebook().bits() != value_codec.codebook().bits() || key_codec.dim() != value_codec.dim()) {
-    throw Error("attend: keys of " + std::to_string(key_codec.codebook().bits()) + " bits and " +
-                std::to_string(key_codec.dim()) + " coordinates, values of " +
-                std::to_string(value_codec.codebook().bits()) + " and " + std::to_string(value_codec.dim()) +
-                "; valid: the same of both");
-  }
-  return key_codec.dim() == 64 ? device::make_attention<64>(key_codec, value_codec, gpu)
-                               : device::make_attention<128>(key_codec, value_codec, gpu);
+  if (auto made = device::make_scalar_attention(*keys, *values, gpu)) return made;
+  return device::make_decoded_attention(std::move(keys), std::move(values), gpu);
 }
 
 void attend_half(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,

@@ -46,14 +46,9 @@ std::unique_ptr<PackedAttention> make_trellis_attention(const Quantizer& keys, c
   const auto* const key_codec = dynamic_cast<const TrellisCodec*>(&keys);
   const auto* const value_codec = dynamic_cast<const TrellisCodec*>(&values);
   if (key_codec == nullptr || value_codec == nullptr || !has_trellis_pairs(key_codec->format()) ||
-      !has_trellis_pairs(value_codec->format())) {
+      !has_trellis_pairs(value_codec->format()) || keys.dim() != values.dim() ||
+      key_codec->format().bits() != value_codec->format().bits()) {
     return nullptr;
-  }
-  if (key_codec->format().bits() != value_codec->format().bits() || keys.dim() != values.dim()) {
-    throw Error("attend: trellis keys of " + std::to_string(key_codec->format().bits()) + " bits and " +
-                std::to_string(keys.dim()) + " coordinates, values of " +
-                std::to_string(value_codec->format().bits()) + " and " + std::to_string(values.dim()) +
-                "; valid: the same of both");
   }
   return keys.dim() == 64 ? make_of_dim<64>(*key_codec, *value_codec, gpu)
                           : make_of_dim<128>(*key_codec, *value_codec, gpu);
