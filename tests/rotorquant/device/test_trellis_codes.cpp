@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "rotorquant/core/error.hpp"
-#include "rotorquant/device/device_arrays.hpp"
+#include "rotorquant/device/codec_checks.hpp"
 #include "rotorquant/quantizers/trellis_codec.hpp"
 
 namespace rotorquant::test {
@@ -78,47 +78,13 @@ TEST_P(DeviceTrellisCodec, WritesTheCodesOfTheCpu) {
 
 TEST_P(DeviceTrellisCodec, DecodesAndScoresLikeTheCpu) {
   ROTORQUANT_NEEDS_GPU();
-  DeviceWorkspace workspace;
   for_each([&](const Quantizer& codec, const DeviceQuantizer& device) {
-    const std::int64_t dim = codec.dim(), rows = rows_at(dim);
-    const CodeBuffer codes = encode(codec, sample(dim, 12));
-    const DeviceCodes device_codes(codec.layout(), codes);
-    Matrix expected(rows, dim);
-    codec.decode({}, codes.view(), expected.view());
-    for (const ElementType type : element_types) {
-      SCOPED_TRACE(element_type_name(type));
-      const DeviceBytes out(static_cast<std::size_t>(rows * dim * element_bytes(type)));
-      device.decode(nullptr, device_codes.view(), {out.data(), type, rows, dim});
-      device.finish(nullptr);
-      const Matrix actual = from_elements(out.host(), type, rows, dim);
-      // One rounding of the output, and float32 sums of a few hundred terms.
-      const double tolerance = type == ElementType::float32   ? 2e-6
-                               : type == ElementType::float16 ? 6e-4
-                                                              : 5e-3;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        ASSERT_LE(distance(actual.row(r), expected.row(r), dim),
-                  tolerance * norm(expected.row(r), dim) + 1e-7)
-            << "row " << r;
-      }
-    }
-    Matrix queries = normal_matrix(9, dim, 13);
-    std::fill_n(queries.row(3), dim, 0.0F);
+    const CodeBuffer codes = encode(codec, sample(codec.dim(), 12));
+    expect_decodes_like_the_cpu(codec, device, codes);
+    Matrix queries = normal_matrix(9, codec.dim(), 13);
+    std::fill_n(queries.row(3), codec.dim(), 0.0F);
     queries.row(4)[0] = 100.0F;
-    Matrix wanted(9, rows);
-    codec.score({}, queries.view(), codes.view(), wanted.view());
-    const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
-    const DeviceBytes scores(static_cast<std::size_t>(9 * rows * 4));
-    device.score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), 9, dim},
-                 device_codes.view(), {reinterpret_cast<float*>(scores.data()), 9, rows});
-    device.finish(nullptr);
-    const Matrix got = from_elements(scores.host(), ElementType::float32, 9, rows);
-    for (std::int64_t i = 0; i < 9; ++i) {
-      for (std::int64_t t = 0; t < rows; ++t) {
-        const double size = norm(queries.row(i), dim) * norm(expected.row(t), dim);
-        ASSERT_NEAR(got.row(i)[t], wanted.row(i)[t], score_tolerance * size + 1e-7)
-            << "query " << i << ", row " << t;
-      }
-    }
+    expect_scores_like_the_cpu(codec, device, codes, queries, score_tolerance);
   });
 }
 

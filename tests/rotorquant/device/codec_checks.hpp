@@ -1,0 +1,53 @@
+#pragma once
+// What every quantizer on the GPU owes its definition on the CPU, given the same codes.
+#include <string>
+
+#include "rotorquant/device/device_arrays.hpp"
+
+namespace rotorquant::test {
+
+// Decoded values of every element type.
+inline void expect_decodes_like_the_cpu(const Quantizer& quantizer, const DeviceQuantizer& device,
+                                        const CodeBuffer& codes) {
+  const std::int64_t dim = quantizer.dim(), rows = codes.size();
+  const DeviceCodes device_codes(quantizer.layout(), codes);
+  const Matrix expected = decode(quantizer, codes);
+  for (const ElementType type : element_types) {
+    SCOPED_TRACE(element_type_name(type));
+    const DeviceBytes out(static_cast<std::size_t>(rows * dim * element_bytes(type)));
+    device.decode(nullptr, device_codes.view(), {out.data(), type, rows, dim});
+    device.finish(nullptr);
+    const Matrix actual = from_elements(out.host(), type, rows, dim);
+    // One rounding of the output, and float32 sums of a few hundred terms.
+    const double tolerance = type == ElementType::float32 ? 2e-6 : type == ElementType::float16 ? 6e-4 : 5e-3;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      ASSERT_LE(distance(actual.row(r), expected.row(r), dim), tolerance * norm(expected.row(r), dim) + 1e-7)
+          << "row " << r;
+    }
+  }
+}
+
+// tolerance: of the product of the query's and the decoded vector's norms.
+inline void expect_scores_like_the_cpu(const Quantizer& quantizer, const DeviceQuantizer& device,
+                                       const CodeBuffer& codes, Matrix queries, double tolerance) {
+  const std::int64_t dim = quantizer.dim(), rows = codes.size();
+  const DeviceCodes device_codes(quantizer.layout(), codes);
+  const Matrix decoded = decode(quantizer, codes);
+  Matrix wanted(queries.rows, rows);
+  quantizer.score({}, queries.view(), codes.view(), wanted.view());
+  const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
+  const DeviceBytes scores(static_cast<std::size_t>(queries.rows * rows * 4));
+  DeviceWorkspace workspace;
+  device.score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), queries.rows, dim},
+               device_codes.view(), {reinterpret_cast<float*>(scores.data()), queries.rows, rows});
+  device.finish(nullptr);
+  const Matrix got = from_elements(scores.host(), ElementType::float32, queries.rows, rows);
+  for (std::int64_t i = 0; i < queries.rows; ++i) {
+    for (std::int64_t t = 0; t < rows; ++t) {
+      const double size = norm(queries.row(i), dim) * norm(decoded.row(t), dim);
+      ASSERT_NEAR(got.row(i)[t], wanted.row(i)[t], tolerance * size + 1e-7) << "query " << i << ", row " << t;
+    }
+  }
+}
+
+}  // namespace rotorquant::test
