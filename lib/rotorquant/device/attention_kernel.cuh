@@ -212,17 +212,21 @@ struct AttentionSplit {
   std::int64_t tokens_per_split;
   int splits;
 };
-template <typename Source>
-AttentionSplit split_attention(std::int64_t heads, std::int64_t tokens) {
-  const std::int64_t at_a_time = resident_blocks("attention", attention_kernel<Source>, attention_threads,
-                                                 attention_shared_bytes<Source>());
-  constexpr std::int64_t step = std::int64_t{attention_warps} * Source::tile;
+// at_a_time: blocks that the GPU holds; step: tokens of a block's round.
+inline AttentionSplit split_tokens(std::int64_t at_a_time, std::int64_t step, std::int64_t heads,
+                                   std::int64_t tokens) {
   const std::int64_t longest = (tokens + step - 1) / step;  // splits of one step each
   std::int64_t splits = at_a_time / heads;
   if (splits < 1) splits = 1;
   if (splits > longest) splits = longest;
   const std::int64_t steps = (longest + splits - 1) / splits;
   return {steps * step, static_cast<int>((longest + steps - 1) / steps)};
+}
+template <typename Source>
+AttentionSplit split_attention(std::int64_t heads, std::int64_t tokens) {
+  const std::int64_t at_a_time = resident_blocks("attention", attention_kernel<Source>, attention_threads,
+                                                 attention_shared_bytes<Source>());
+  return split_tokens(at_a_time, std::int64_t{attention_warps} * Source::tile, heads, tokens);
 }
 
 }  // namespace rotorquant::device

@@ -1,6 +1,6 @@
 #include "rotorquant/device/attention_run.cuh"
 #include "rotorquant/device/calibrated_scores.cuh"
-#include "rotorquant/device/trellis_attention.cuh"
+#include "rotorquant/device/scored_attention.cuh"
 #include "rotorquant/quantizers/trellis_codec.hpp"
 
 namespace rotorquant::device {
@@ -11,8 +11,6 @@ namespace {
 template <int D, int bits>
 class CalibratedAttention final : public PackedAttention {
  public:
-  using Source = ScoredTrellisSource<D, bits>;
-
   CalibratedAttention(std::span<const std::shared_ptr<const CalibratedCodec>> keys, const Rope& rope,
                       const TrellisCodec& values, int gpu)
       : gpu_(gpu),
@@ -25,18 +23,22 @@ class CalibratedAttention final : public PackedAttention {
               DeviceView<const float> queries, ConstCodes<Space::cuda> keys, ConstCodes<Space::cuda> values,
               DeviceView<float> outputs) const override {
     const CurrentDevice current(gpu_);
-    typename Source::Parameters parameters{};
-    parameters.codes[1] = values.arrays[0];
-    parameters.offset[1] = value_offset_;
-    parameters.tables = tables_.data();
-    parameters.capacity = size.capacity;
-    parameters.queries = static_cast<int>(size.queries_per_head);
-    run_attention<Source>(stream, workspace, size, parameters, nullptr, &value_rotation_, queries, outputs,
-                          queries.rows * size.capacity,
-                          [&](float* scores, typename Source::Parameters& given) {
-                            given.scores = scores;
-                            scores_.score(stream, size, queries, keys, {scores, queries.rows, size.capacity});
-                          });
+    check_attention_size("attend", size, queries, D);
+    check_shape("attend: outputs", outputs.rows, outputs.cols, queries.rows, D);
+    const auto queries_per_head = static_cast<int>(size.queries_per_head);
+    const AttentionSplit split = ScoredAttention<D, bits>::split(size.heads, queries_per_head, size.tokens);
+    const std::int64_t slots = size.heads * split.splits * queries_together;
+    auto* const scores = static_cast<float*>(workspace.reserve(
+        (queries.rows * size.capacity + slots * (D + 2)) * static_cast<std::int64_t>(sizeof(float))));
+    scores_.score(stream, size, queries, keys, {scores, queries.rows, size.capacity});
+    float* const scratch = scores + queries.rows * size.capacity;
+    const AttentionPartials partials{scratch, reinterpret_cast<float2*>(scratch + slots * D)};
+    const AttentionShape shape{size.heads,   queries_per_head,
+                               size.tokens,  split.tokens_per_split,
+                               split.splits, size.scale * std::numbers::log2e_v<float>};
+    ScoredAttention<D, bits>::launch(
+        stream, {values.arrays[0], value_offset_, tables_.data(), scores, size.capacity}, shape, partials);
+    merge_splits(stream, partials, shape, D, 1.0F, &value_rotation_, outputs.data);
   }
 
  private:

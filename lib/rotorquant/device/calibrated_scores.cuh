@@ -2,13 +2,14 @@
 // Scores of calibrated keys (quantizers/calibrated.hpp) of one token's queries after RoPE:
 //   score = q^T R_p (c + h + n B^T y^),   B = `backward`, R_p the rotation of position p.
 //
-// Keys are decoded to fp16, meet B on tensor cores, and are turned where the products are: as they would be
+// Keys are decoded to fp16 (key_indices.hpp), meet B on tensor cores, and are turned where the products are: as they would be
 // in an uncompressed cache, fp16, they meet the queries on tensor cores again.
 // hopper/calibrated_score_kernel.cuh says how.
 #include <memory>
 #include <span>
 
 #include "rotorquant/cache/rope.hpp"
+#include "rotorquant/device/calibrated_tables.cuh"
 #include "rotorquant/device/packed_attention.hpp"
 #include "rotorquant/device/runtime.cuh"
 
@@ -25,7 +26,7 @@ class CalibratedScores final : public KeyScores {
              ConstCodes<Space::cuda> keys, DeviceView<float> scores) const override;
 
  private:
-  template <int D, template <int> typename Decoder>
+  template <int D, int single_steps, bool trellis>
   void launch(cudaStream_t stream, const AttentionSize& size, const float* queries, const std::uint8_t* codes,
               float* scores) const;
 
@@ -34,10 +35,8 @@ class CalibratedScores final : public KeyScores {
   bool trellis_ = false;
   int count_;          // of codecs
   int centroids_ = 0;  // that an image has room for
-  int image_bytes_ = 0, shared_image_bytes_ = 0;
-  // Scalar levels: steps of 16 coordinates that have some wider than 4 bits. Trellis codes: bits of symbols
-  // above the lowest.
-  int decoder_size_ = 0;
+  IndexShape shape_{};
+  HeadImage image_{};
   Buffer<std::uint8_t> images_;
   Buffer<int> order_;
   Buffer<double> turns_;

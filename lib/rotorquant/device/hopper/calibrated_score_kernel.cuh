@@ -1,18 +1,19 @@
 #pragma once
-// The kernel of calibrated_scores.cuh; what codecs differ in, a decoder of keys does.
+// The kernel of calibrated_scores.cuh.
 //
 // A warpgroup takes 128 keys at a time, a warp 32 of them in two halves of 16: row r of a warp's half h is
-// its key 16 h + r. Decoded keys are the left operand of a product with the inverse transform. In its sums a
-// thread has both members of each pair of coordinates that turn together, of two keys: rounded to fp16, they
-// are scaled, moved by their centroids and turned in its registers, and are there the left operand of the
-// product with the queries.
+// its key 16 h + r. Decoded keys are the left operand of a product with the inverse transform. In its sums,
+// fp16, a thread has both members of each pair of coordinates that turn together, of two keys: they are
+// scaled, moved by their centroids and turned in its registers, and are there the left operand of the product
+// with the queries. Meanwhile the tensor cores look for the levels of the next half (indexed_keys.cuh).
 //
 // A key's position is split, p_0 + 16 h + j: keys turn by j, whose sines stay in registers, queries back by
 // the rest.
-#include "rotorquant/device/hopper/key_bits.cuh"
+#include "rotorquant/device/hopper/indexed_keys.cuh"
 #include "rotorquant/device/hopper/turned_queries.cuh"
 #include "rotorquant/device/hopper/wgmma.cuh"
 #include "rotorquant/device/plane_fragments.cuh"
+#include "rotorquant/device/power_of_two.cuh"
 #include "rotorquant/device/warp_tile.cuh"
 
 namespace rotorquant::device {
@@ -24,35 +25,31 @@ inline constexpr int rounds_to_restart = 64;
 struct CalibratedScoreArguments {
   QueryHeads queries;
   const std::uint8_t* images;  // of the heads (calibrated_tables.cuh), of which there are `codecs`
-  int image_bytes, shared_image_bytes, codecs, centroids;
+  HeadImage image;
+  int codecs, centroids;
   const std::uint8_t* codes;
   int code_bytes;
-  int warp_bytes;  // of shared memory
   std::int64_t tokens, capacity;
   std::int64_t tokens_per_block;  // a multiple of the keys that a block takes at a time
   float* scores;
 };
 
-// A block's shared memory: the head's image, turned queries of two rounds and two halves a warpgroup, and of
-// each warp two rounds' codes and what its decoder needs.
+// A block's shared memory: the head's image, turned queries of two rounds and two halves a warpgroup, and two
+// rounds' codes of each warp.
 template <int D>
 struct ScoreMemory {
   static constexpr int most_warpgroups = D == 64 ? 4 : 3;
   static constexpr int query_bytes = 4 * TurnedQueries<D>::operand_bytes;
-  // Decoders read words past the last code, and then have a kilobyte or more for themselves.
-  static __host__ __device__ constexpr int staging(int code_bytes) {
-    const int bytes = warp_size * code_bytes + 48;
-    return bytes < 1024 ? 1024 : bytes;
-  }
+  // Words past the last code are read.
+  static __host__ __device__ constexpr int staging(int code_bytes) { return warp_size * code_bytes + 48; }
   static __host__ __device__ constexpr int queries(int image_bytes) {
     return (image_bytes + 1023) / 1024 * 1024;
   }
-  static __host__ __device__ constexpr int block(int image_bytes, int warpgroups) {
+  static __host__ __device__ constexpr int codes(int image_bytes, int warpgroups) {
     return queries(image_bytes) + warpgroups * query_bytes;
   }
-  static __host__ __device__ constexpr int total(int image_bytes, int block_bytes, int warp_bytes,
-                                                 int warpgroups) {
-    return block(image_bytes, warpgroups) + block_bytes + 4 * warpgroups * warp_bytes;
+  static __host__ __device__ constexpr int total(int image_bytes, int code_bytes, int warpgroups) {
+    return codes(image_bytes, warpgroups) + 8 * warpgroups * staging(code_bytes);
   }
 };
 
@@ -64,12 +61,6 @@ __device__ __forceinline__ std::uint32_t as_word(__half2 pair) {
 }
 __device__ __forceinline__ __half2 as_half2(std::uint32_t word) {
   return *reinterpret_cast<const __half2*>(&word);
-}
-// 2^x to two units in the last place, for x of normal results.
-__device__ __forceinline__ float power_of_two(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
 }
 // Four 8 x 8 matrices of fp16; lane i has where row i mod 8 of matrix i / 8 is.
 __device__ __forceinline__ void load_rows(std::uint32_t (&words)[4], const void* row) {
@@ -104,11 +95,22 @@ struct KeyTurns {
   }
 };
 
-template <int D, template <int> typename Decoder>
+// Of the lane's key: its scale above where its centroid is.
+__device__ __forceinline__ std::uint32_t fields_of(const KeyHead& head, int centroids,
+                                                   const std::uint8_t* stage, int first_bit) {
+  std::uint32_t fields[1];
+  load_bits(stage, first_bit + head.centroid_bit, fields);
+  const int centroid = min(static_cast<int>(fields[0] & ((1U << head.centroid_bits) - 1U)), centroids - 1);
+  const int scale_code = static_cast<int>(fields[0] >> head.centroid_bits & ((1U << head.scale_bits) - 1U)) -
+                         (1 << (head.scale_bits - 1));
+  const __half scale = __float2half_rn(power_of_two(static_cast<float>(scale_code) * head.scale_step));
+  return as_word(__halves2half2(__ushort_as_half(static_cast<unsigned short>(centroid)), scale));
+}
+
+template <int D, int single_steps, bool trellis>
 __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_threads, 1)
     calibrated_score_kernel(const __grid_constant__ CalibratedScoreArguments p) {
   using Memory = ScoreMemory<D>;
-  using Image = HeadImage<D, Decoder<D>::centroid_copies>;
   extern __shared__ __align__(1024) uint4 shared_words[];
   auto* const shared = reinterpret_cast<std::uint8_t*>(shared_words);
   const int warp = static_cast<int>(threadIdx.x / warp_size), lane = kept(this_lane());
@@ -120,18 +122,16 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
   const int stride = static_cast<int>(blockDim.x) / warpgroup_threads * warpgroup_keys;
 
   const std::uint8_t* const given =
-      p.images + static_cast<std::size_t>(head_index % p.codecs) * static_cast<std::size_t>(p.image_bytes);
-  for (int i = static_cast<int>(threadIdx.x); i < p.shared_image_bytes / 16;
-       i += static_cast<int>(blockDim.x))
+      p.images + static_cast<std::size_t>(head_index % p.codecs) * static_cast<std::size_t>(p.image.bytes);
+  for (int i = static_cast<int>(threadIdx.x); i < p.image.bytes / 16; i += static_cast<int>(blockDim.x))
     shared_words[i] = __ldg(reinterpret_cast<const uint4*>(given) + i);
-  const auto& head = *reinterpret_cast<const KeyHead*>(shared + Image::head(p.centroids));
-  std::uint8_t* const operands =
-      shared + Memory::queries(p.shared_image_bytes) + warpgroup * Memory::query_bytes;
+  const auto& head = *reinterpret_cast<const KeyHead*>(shared + p.image.head);
+  std::uint8_t* const operands = shared + Memory::queries(p.image.bytes) + warpgroup * Memory::query_bytes;
   for (int i = 0; i < 4; ++i) TurnedQueries<D>::clear(operands + i * TurnedQueries<D>::operand_bytes, thread);
-  std::uint8_t* const block =
-      shared + Memory::block(p.shared_image_bytes, static_cast<int>(blockDim.x) / warpgroup_threads);
-  std::uint8_t* const own = block + Decoder<D>::block_bytes + warp * p.warp_bytes;
   const int staging = Memory::staging(p.code_bytes);
+  std::uint8_t* const own = shared +
+                            Memory::codes(p.image.bytes, static_cast<int>(blockDim.x) / warpgroup_threads) +
+                            warp * 2 * staging;
   TurnedQueries<D> queries(p.queries, thread, stride);
   const KeyTurns<D> turns(p.queries.turns, 32 * member);
 
@@ -154,76 +154,88 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
     next += stride;
     codes += stride * p.code_bytes;
   };
+  // Two rounds ahead, so that the next one's codes are there when this one ends.
   fetch(own);
+  fetch(own + staging);
   // The matrix, written as any memory is, is read by the tensor cores' own path.
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
-  Decoder<D>::fill(shared + Image::decoder(p.centroids), block);
-  __syncthreads();
-  Decoder<D> decoder(head, shared + Image::decoder(p.centroids), given + Image::decoder(p.centroids), block,
-                     own + 2 * staging);
+  const IndexedKeys<D, single_steps, trellis> decoder(head, p.image, shared, p.code_bytes);
   // Lanes of odd rows read the second copy of a centroid, whose halves lie the other way round.
-  const int swapped = Image::centroid_copies == 2 ? kept(g % 2 * 64) : 0;
+  const int swapped = kept(g % 2 * 64);
   const std::uint8_t* const centroids =
-      shared + Image::centroids + (swapped != 0 ? Image::second_copy : 0) + 16 * t;
+      shared + p.image.centroids + (swapped != 0 ? HeadImage::second_copy<D> : 0) + 16 * t;
   const float unit = kept(head.unit);
   const bool has_query[2] = {2 * t < p.queries.per_head, 2 * t + 1 < p.queries.per_head};
   float* out = p.scores + (head_index * p.queries.per_head + 2 * t) * p.capacity + begin +
                warpgroup * warpgroup_keys + 32 * member + g;
   const auto matrix =
-      operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + Image::operand)));
+      operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + p.image.operand)));
 
   std::int64_t first = begin + warpgroup * warpgroup_keys;  // of the warpgroup's keys
+  queries.move_to(p.queries, head_index, first);
+  queries.store(p.queries, operands);
+  wait_for_copies<1>();
+  __syncwarp();
+  std::uint32_t keys[D / 16][4];
+  typename IndexedKeys<D, single_steps, trellis>::Indices indices;
+  decoder.begin(own, 0, indices);
+  decoder.finish(own, 0, indices, keys);
   for (int i = 0; first < end; ++i, first += stride, out += stride) {
-    fetch(own + (i + 1) % 2 * staging);
-    if (i % rounds_to_restart == 0) {
-      queries.move_to(p.queries, head_index, first);
-    } else {
-      queries.move_on();
-    }
     std::uint8_t* const turned_queries = operands + i % 2 * 2 * TurnedQueries<D>::operand_bytes;
-    queries.store(p.queries, turned_queries);
-    wait_for_copies<1>();
-    __syncwarp();
     std::uint8_t* const stage = own + i % 2 * staging;
-    // Of the lane's key: its scale above where its centroid is.
-    std::uint32_t fields[1];
-    load_bits(stage, first_bit + head.centroid_bit, fields);
-    const int centroid =
-        min(static_cast<int>(fields[0] & ((1U << head.centroid_bits) - 1U)), p.centroids - 1);
-    const int scale_code =
-        static_cast<int>(fields[0] >> head.centroid_bits & ((1U << head.scale_bits) - 1U)) -
-        (1 << (head.scale_bits - 1));
-    const __half scale = __float2half_rn(power_of_two(static_cast<float>(scale_code) * head.scale_step));
-    const std::uint32_t key_fields =
-        as_word(__halves2half2(__ushort_as_half(static_cast<unsigned short>(centroid)), scale));
-    decoder.prepare(stage, first_bit);
+    std::uint8_t* const next_stage = own + (i + 1) % 2 * staging;
+    std::uint32_t key_fields = 0;
     const int left = static_cast<int>(min(end - first, std::int64_t{warpgroup_keys})) - 32 * member - g;
-    join_warpgroup(warpgroup);
-
-    std::uint32_t keys[2][D / 16][4];
-    decoder.operand(0, keys[0]);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
+      std::uint32_t sums[D / 64][16];
+      wgmma_begin();
+#pragma unroll
+      for (int b = 0; b < D / 64; ++b) {
+#pragma unroll
+        for (int s = 0; s < D / 16; ++s)
+          wgmma_half(sums[b], keys[s], whole_descriptor(matrix + HeadImage::operand_place<D>(b, s) / 16),
+                     s != 0);
+        wgmma_commit();
+      }
+      // What else there is to do meanwhile.
+      if (h == 0) {
+        key_fields = fields_of(head, p.centroids, stage, first_bit);
+        join_warpgroup(warpgroup);  // all have stored their queries
+      } else {
+        if ((i + 1) % rounds_to_restart == 0) {
+          queries.move_to(p.queries, head_index, first + stride);
+        } else {
+          queries.move_on();
+        }
+        queries.store(p.queries, operands + (i + 1) % 2 * 2 * TurnedQueries<D>::operand_bytes);
+        wait_for_copies<0>();
+        __syncwarp();
+      }
+
       float scores[4] = {}, more[4] = {};  // two chains of products, for one would wait for itself
 #pragma unroll
       for (int b = 0; b < D / 64; ++b) {
-        float sums[32];
-        wgmma_begin();
-#pragma unroll
-        for (int s = 0; s < D / 16; ++s)
-          wgmma(sums, keys[h][s], whole_descriptor(matrix + Image::operand_place(b, s) / 16), s != 0);
-        wgmma_commit();
-        // The next half is decoded meanwhile, where registers are left.
-        if (D == 64 && h == 0) decoder.operand(1, keys[1]);
-        wgmma_wait(sums);
+        if (b + 1 < D / 64) {
+          wgmma_wait<1>(sums[b]);
+        } else {
+          wgmma_wait(sums[b]);
+          // The tensor cores look for the next half's levels while this one's sums are turned.
+          if (h == 0) {
+            decoder.begin(stage, 1, indices);
+          } else {
+            decoder.begin(next_stage, 0, indices);
+            fetch(stage);
+          }
+        }
         std::uint32_t turned[4][4];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const std::uint32_t of_key = __shfl_sync(all_lanes, key_fields, 16 * h + 8 * r + g);
           const __half2 of_scale = __high2half2(as_half2(of_key));
           const std::uint8_t* const row =
-              centroids + static_cast<int>(of_key & 0xFFFFU) * Image::centroid_pitch + 128 * b;
+              centroids + static_cast<int>(of_key & 0xFFFFU) * HeadImage::centroid_pitch<D> + 128 * b;
           const uint4 low = *reinterpret_cast<const uint4*>(row + swapped);
           const uint4 high = *reinterpret_cast<const uint4*>(row + (64 ^ swapped));
           const std::uint32_t offsets[2][4] = {{low.x, low.y, low.z, low.w},
@@ -231,10 +243,8 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             const int other = j + 4;
-            const __half2 x = __hfma2(round_pair(sums[4 * j + 2 * r], sums[4 * j + 2 * r + 1]), of_scale,
-                                      as_half2(offsets[0][j]));
-            const __half2 y = __hfma2(round_pair(sums[4 * other + 2 * r], sums[4 * other + 2 * r + 1]),
-                                      of_scale, as_half2(offsets[1][j]));
+            const __half2 x = __hfma2(as_half2(sums[b][2 * j + r]), of_scale, as_half2(offsets[0][j]));
+            const __half2 y = __hfma2(as_half2(sums[b][2 * other + r]), of_scale, as_half2(offsets[1][j]));
             const __half2 cosine = turns.cosine[b][j][r], sine = turns.sine[b][j][r];
             turned[j / 2][j % 2 * 2 + r] = as_word(__hfma2(x, cosine, __hneg2(__hmul2(y, sine))));
             turned[2 + j / 2][j % 2 * 2 + r] = as_word(__hfma2(y, cosine, __hmul2(x, sine)));
@@ -249,15 +259,14 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
           multiply_add(more, turned[s + 1], query[2], query[3]);
         }
       }
-      if (D != 64 && h == 0) decoder.operand(1, keys[1]);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = 16 * h + 8 * r;
         if (row < left && has_query[0]) out[row] = (scores[2 * r] + more[2 * r]) * unit;
         if (row < left && has_query[1]) out[p.capacity + row] = (scores[2 * r + 1] + more[2 * r + 1]) * unit;
       }
+      decoder.finish(h == 0 ? stage : next_stage, 1 - h, indices, keys);
     }
-    __syncwarp();
   }
   wait_for_copies<0>();
 }

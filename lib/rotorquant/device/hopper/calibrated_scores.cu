@@ -3,9 +3,7 @@
 #include "rotorquant/device/attention_run.cuh"
 #include "rotorquant/device/calibrated_scores.cuh"
 #include "rotorquant/device/hopper/calibrated_score_kernel.cuh"
-#include "rotorquant/device/hopper/scalar_keys.cuh"
 #include "rotorquant/device/hopper/tensor_operand.cuh"
-#include "rotorquant/device/hopper/trellis_keys.cuh"
 #include "rotorquant/device/launch.cuh"
 
 namespace rotorquant::device {
@@ -21,15 +19,6 @@ bool has_scores(const CalibratedCodec& codec) {
          (1 << scale.bits) <= 2 * scale_octaves_aside * scale.steps_per_octave &&
          (trellis == nullptr ||
           (trellis->code().memory() == 5 && codec.planes().count_at_least(1) >= register_bits));
-}
-
-HeadBytes image_of(const CalibratedCodec& codec, std::span<const int> order, int centroids) {
-  if (codec.trellis() != nullptr) {
-    return codec.dim() == 64 ? trellis_head_image<64>(codec, order, centroids)
-                             : trellis_head_image<128>(codec, order, centroids);
-  }
-  return codec.dim() == 64 ? scalar_head_image<64>(codec, order, centroids)
-                           : scalar_head_image<128>(codec, order, centroids);
 }
 
 int most_shared_bytes() {
@@ -59,10 +48,6 @@ CalibratedScores::CalibratedScores(std::span<const std::shared_ptr<const Calibra
           "scalar levels or trellis codes of memory 5, the same of all heads");
     }
     centroids_ = std::max(centroids_, static_cast<int>(codec->parameters().num_centroids()));
-    const MixedPlanes& planes = codec->planes();
-    decoder_size_ = std::max(
-        decoder_size_, static_cast<int>(trellis_ ? planes.bits() - planes.count_at_least(1)
-                                                 : (planes.count_at_least(widest_paired + 1) + 15) / 16));
   }
   if (rope.rotary_dim() > dim_) {
     throw Error("calibrated keys on a GPU: a rotary embedding of " + std::to_string(rope.rotary_dim()) +
@@ -71,35 +56,30 @@ CalibratedScores::CalibratedScores(std::span<const std::shared_ptr<const Calibra
   std::vector<int> order;
   std::vector<double> turns;
   order_coordinates(rope, dim_, order, turns);
-  std::vector<HeadBytes> of_codecs;
-  for (const auto& codec : codecs) {
-    of_codecs.push_back(image_of(*codec, order, centroids_));
-    image_bytes_ = std::max(image_bytes_, static_cast<int>(of_codecs.back().bytes.size()));
-    shared_image_bytes_ = std::max(shared_image_bytes_, of_codecs.back().shared);
+  const HeadImages images = head_images(codecs, order);
+  shape_ = images.shape;
+  image_ = images.layout;
+  images_ = Buffer<std::uint8_t>(images.bytes);
+  const auto least = [&](auto memory) { return decltype(memory)::total(image_.bytes, code_bytes_, 1); };
+  const int needed = dim_ == 64 ? least(ScoreMemory<64>{}) : least(ScoreMemory<128>{});
+  if (needed > most_shared_bytes()) {
+    throw Error("calibrated keys on a GPU: " + std::to_string(needed) + " bytes of tables; valid: at most " +
+                std::to_string(most_shared_bytes()) + ": fewer centroids or bits");
   }
-  std::vector<std::uint8_t> images;
-  for (HeadBytes& image : of_codecs) {
-    image.bytes.resize(static_cast<std::size_t>(image_bytes_));
-    images.insert(images.end(), image.bytes.begin(), image.bytes.end());
-  }
-  images_ = Buffer<std::uint8_t>(images);
   order_ = Buffer<int>(order);
   turns_ = Buffer<double>(turns);
 }
 
-template <int D, template <int> typename Decoder>
+template <int D, int single_steps, bool trellis>
 void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, const float* queries,
                               const std::uint8_t* codes, float* scores) const {
   using Memory = ScoreMemory<D>;
-  const int warp_bytes = 2 * Memory::staging(code_bytes_) + Decoder<D>::warp_bytes(decoder_size_);
-  const auto bytes_of = [&](int warpgroups) {
-    return Memory::total(shared_image_bytes_, Decoder<D>::block_bytes, warp_bytes, warpgroups);
-  };
+  const auto bytes_of = [&](int warpgroups) { return Memory::total(image_.bytes, code_bytes_, warpgroups); };
   int warpgroups = Memory::most_warpgroups;
   const int available = most_shared_bytes();
   while (warpgroups > 1 && bytes_of(warpgroups) > available) --warpgroups;
   const auto bytes = static_cast<std::size_t>(bytes_of(warpgroups));
-  const auto kernel = calibrated_score_kernel<D, Decoder>;
+  const auto kernel = calibrated_score_kernel<D, single_steps, trellis>;
   const int threads = warpgroups * warpgroup_threads;
   const std::int64_t resident = resident_blocks("scores of calibrated keys", kernel, threads, bytes);
   const std::int64_t step = std::int64_t{warpgroups} * warpgroup_keys;
@@ -111,13 +91,11 @@ void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, co
   const CalibratedScoreArguments arguments{
       {queries, static_cast<int>(size.queries_per_head), order_.data(), turns_.data()},
       images_.data(),
-      image_bytes_,
-      shared_image_bytes_,
+      image_,
       count_,
       centroids_,
       codes,
       code_bytes_,
-      warp_bytes,
       size.tokens,
       size.capacity,
       tokens_per_block,
@@ -132,12 +110,16 @@ void CalibratedScores::score(DeviceStream stream, const AttentionSize& size, Dev
   check_attention_size("score", size, queries, dim_);
   check_shape("score: scores", scores.rows, scores.cols, queries.rows, size.capacity);
   const std::uint8_t* const codes = keys.arrays[0];
-  if (trellis_) {
-    return dim_ == 64 ? launch<64, TrellisKeys>(stream, size, queries.data, codes, scores.data)
-                      : launch<128, TrellisKeys>(stream, size, queries.data, codes, scores.data);
-  }
-  return dim_ == 64 ? launch<64, ScalarKeys>(stream, size, queries.data, codes, scores.data)
-                    : launch<128, ScalarKeys>(stream, size, queries.data, codes, scores.data);
+  const auto run = [&]<int D, bool trellis>() {
+    if (shape_.single_steps == 0)
+      return launch<D, 0, trellis>(stream, size, queries.data, codes, scores.data);
+    if (shape_.single_steps == 2)
+      return launch<D, 2, trellis>(stream, size, queries.data, codes, scores.data);
+    return launch<D, D / 16, trellis>(stream, size, queries.data, codes, scores.data);
+  };
+  if (trellis_)
+    return dim_ == 64 ? run.template operator()<64, true>() : run.template operator()<128, true>();
+  return dim_ == 64 ? run.template operator()<64, false>() : run.template operator()<128, false>();
 }
 
 }  // namespace rotorquant::device

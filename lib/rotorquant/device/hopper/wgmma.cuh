@@ -1,7 +1,9 @@
 #pragma once
 // Products of a warpgroup (four warps) on the tensor cores of compute capability 9.0 (PTX wgmma.mma_async):
-// the left operand in registers, the right one in shared memory, fp16 in and fp32 sums.
+// the left operand in registers, the right one in shared memory, fp16 in and fp32 sums, or bytes in and integer
+// sums.
 #include <cstdint>
+#include <type_traits>
 
 namespace rotorquant::device {
 
@@ -44,12 +46,18 @@ __device__ __forceinline__ void wgmma_begin() {
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Waits for this warpgroup's products; their sums are then the program's again.
-template <int count>
-__device__ __forceinline__ void wgmma_wait(float (&sums)[count]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+// Waits for this warpgroup's products but the last `pending` groups; their sums are then the program's again.
+template <int pending = 0, typename Sum, int count>
+__device__ __forceinline__ void wgmma_wait(Sum (&sums)[count]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 #pragma unroll
-  for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+  for (int i = 0; i < count; ++i) {
+    if constexpr (std::is_same_v<Sum, float>) {
+      asm volatile("" : "+f"(sums[i])::"memory");
+    } else {
+      asm volatile("" : "+r"(sums[i])::"memory");
+    }
+  }
 }
 
 // sums (+)= a b. a: 64 x 16, this thread's four registers; sums: 64 x columns; lane (g, t) of warp w, g =
@@ -58,16 +66,20 @@ __device__ __forceinline__ void wgmma_wait(float (&sums)[count]) {
 //
 // The instruction names each of its registers, so that every width has one of its own: `rest` are the numbers
 // of a's four, of b and of add, which follow those of the sums.
-#define ROTORQUANT_EIGHT(i)                                                                  \
-  "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), \
-      "+f"(sums[i + 5]), "+f"(sums[i + 6]), "+f"(sums[i + 7])
-#define ROTORQUANT_32 ROTORQUANT_EIGHT(0), ROTORQUANT_EIGHT(8), ROTORQUANT_EIGHT(16), ROTORQUANT_EIGHT(24)
-#define ROTORQUANT_40 ROTORQUANT_32, ROTORQUANT_EIGHT(32)
-#define ROTORQUANT_48 ROTORQUANT_40, ROTORQUANT_EIGHT(40)
-#define ROTORQUANT_64 ROTORQUANT_48, ROTORQUANT_EIGHT(48), ROTORQUANT_EIGHT(56)
-#define ROTORQUANT_NAMES_32                                                \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+//
+// Bytes, unsigned: inner indices 32 at a time, in a[2 h + r] those from 4 t + 16 h on.
+#define ROTORQUANT_EIGHT(in, i)                                                                     \
+  in(sums[i]), in(sums[i + 1]), in(sums[i + 2]), in(sums[i + 3]), in(sums[i + 4]), in(sums[i + 5]), \
+      in(sums[i + 6]), in(sums[i + 7])
+#define ROTORQUANT_16(in) ROTORQUANT_EIGHT(in, 0), ROTORQUANT_EIGHT(in, 8)
+#define ROTORQUANT_24(in) ROTORQUANT_16(in), ROTORQUANT_EIGHT(in, 16)
+#define ROTORQUANT_32(in) ROTORQUANT_24(in), ROTORQUANT_EIGHT(in, 24)
+#define ROTORQUANT_40(in) ROTORQUANT_32(in), ROTORQUANT_EIGHT(in, 32)
+#define ROTORQUANT_48(in) ROTORQUANT_40(in), ROTORQUANT_EIGHT(in, 40)
+#define ROTORQUANT_64(in) ROTORQUANT_48(in), ROTORQUANT_EIGHT(in, 48), ROTORQUANT_EIGHT(in, 56)
+#define ROTORQUANT_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define ROTORQUANT_NAMES_24 ROTORQUANT_NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23"
+#define ROTORQUANT_NAMES_32 ROTORQUANT_NAMES_24 ", %24, %25, %26, %27, %28, %29, %30, %31"
 #define ROTORQUANT_NAMES_40 ROTORQUANT_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
 #define ROTORQUANT_NAMES_48 ROTORQUANT_NAMES_40 ", %40, %41, %42, %43, %44, %45, %46, %47"
 #define ROTORQUANT_NAMES_64 \
@@ -78,7 +90,7 @@ __device__ __forceinline__ void wgmma_wait(float (&sums)[count]) {
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_name                                             \
                  ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns                                        \
                  "k16.f32.f16.f16 {" ROTORQUANT_NAMES_##count "}, " rest ", p, 1, 1, 0;\n}\n"             \
-                 : ROTORQUANT_##count                                                                     \
+                 : ROTORQUANT_##count("+f")                                                               \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                         \
   }
 ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
@@ -86,14 +98,41 @@ ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
 ROTORQUANT_WGMMA("96", 48, "{%48, %49, %50, %51}, %52", "%53")
 ROTORQUANT_WGMMA("128", 64, "{%64, %65, %66, %67}, %68", "%69")
 #undef ROTORQUANT_WGMMA
+#define ROTORQUANT_WGMMA(columns, count, rest, add_name)                                              \
+  __device__ __forceinline__ void wgmma_bytes(std::int32_t(&sums)[count], const std::uint32_t(&a)[4], \
+                                              std::uint64_t b, int add) {                             \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_name                                         \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns                                    \
+                 "k32.s32.u8.u8 {" ROTORQUANT_NAMES_##count "}, " rest ", p;\n}\n"                    \
+                 : ROTORQUANT_##count("+r")                                                           \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                     \
+  }
+ROTORQUANT_WGMMA("32", 16, "{%16, %17, %18, %19}, %20", "%21")
+ROTORQUANT_WGMMA("48", 24, "{%24, %25, %26, %27}, %28", "%29")
+ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
+ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
+#undef ROTORQUANT_WGMMA
+// Sums in fp16: two neighbouring columns a register, of row 16 w + g + 8 r sums[2 j + r].
+__device__ __forceinline__ void wgmma_half(std::uint32_t (&sums)[16], const std::uint32_t (&a)[4],
+                                           std::uint64_t b, int add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f16.f16.f16 "
+      "{" ROTORQUANT_NAMES_16 "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}\n"
+      : ROTORQUANT_16("+r")
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+}
 #undef ROTORQUANT_NAMES_64
 #undef ROTORQUANT_NAMES_48
 #undef ROTORQUANT_NAMES_40
 #undef ROTORQUANT_NAMES_32
+#undef ROTORQUANT_NAMES_24
+#undef ROTORQUANT_NAMES_16
 #undef ROTORQUANT_64
 #undef ROTORQUANT_48
 #undef ROTORQUANT_40
 #undef ROTORQUANT_32
+#undef ROTORQUANT_24
+#undef ROTORQUANT_16
 #undef ROTORQUANT_EIGHT
 
 }  // namespace rotorquant::device
