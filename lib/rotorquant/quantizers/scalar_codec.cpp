@@ -57,12 +57,29 @@ std::optional<std::string> ScalarCodec::unsupported_on(Space space) const {
   return space == Space::cpu ? std::nullopt : unsupported_device_dim(rotation().output_dim());
 }
 
-void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
-                               Codes<Space::cpu> codes) const {
-  static thread_local ScratchFloats rotated_scratch, norm_scratch, factor_scratch;
-  float* norms = norm_scratch.reserve(x.rows);
+// Norms [x.rows] as unit_factors gives them, and planes. The rotated coordinates [x.rows, output_dim], until
+// the next call on this thread, or null where they were never in memory.
+const float* ScalarCodec::encode_indices(const ConstHostTensor& x, float* norms, std::uint8_t* planes) const {
+  const bool usual_scale = scale_rule_ == ScaleRule::norm;
+  if (usual_scale && tables_.registers &&
+      rotation().unit_rows_to_planes(x, norms, *tables_.registers, planes))
+    return nullptr;
+  static thread_local ScratchFloats rotated_scratch, factor_scratch;
   float* factors = factor_scratch.reserve(x.rows);
   kernels_.unit_factors(x, norms, factors);
+  if (scale_rule_ == ScaleRule::none) std::fill_n(factors, x.rows, 1.0F);
+  const std::int64_t rotated_dim = rotation().output_dim();
+  float* rotated = rotated_scratch.reserve(x.rows * rotated_dim);
+  rotation().apply_scaled(x, factors, {rotated, x.rows, rotated_dim});
+  kernels_.quantize(tables_, rotated, x.rows, rotated_dim, planes);
+  return rotated;
+}
+
+void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
+                               Codes<Space::cpu> codes) const {
+  static thread_local ScratchFloats norm_scratch;
+  float* norms = norm_scratch.reserve(x.rows);
+  const float* rotated = encode_indices(x, norms, codes.arrays[0]);
   bool finite = true;
   for (std::int64_t r = 0; r < x.rows; ++r) finite &= norms[r] <= std::numeric_limits<float>::max();
   for (std::int64_t r = 0; r < x.rows && !finite; ++r) {
@@ -70,15 +87,6 @@ void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
     std::vector<float> row(static_cast<std::size_t>(x.cols));
     load_elements(x.type, x.row(r), x.cols, row.data());
     refuse_value(first_row + r, row.data(), x.cols);
-  }
-  if (scale_rule_ == ScaleRule::none) std::fill_n(factors, x.rows, 1.0F);
-  const std::int64_t rotated_dim = rotation().output_dim();
-  float* rotated = rotated_scratch.reserve(x.rows * rotated_dim);
-  const bool scale_needs_rotated = scale_rule_ == ScaleRule::mse || scale_rule_ == ScaleRule::eden_unbiased;
-  if (scale_needs_rotated || !tables_.registers ||
-      !rotation().apply_to_planes(x, factors, *tables_.registers, codes.arrays[0])) {
-    rotation().apply_scaled(x, factors, {rotated, x.rows, rotated_dim});
-    kernels_.quantize(tables_, rotated, x.rows, rotated_dim, codes.arrays[0]);
   }
   if (scale_rule_ == ScaleRule::none) return;
   if (scale_rule_ == ScaleRule::norm && norm_type_ == NormType::fp16) {
@@ -96,11 +104,14 @@ void ScalarCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
     return;
   }
   kernels_.exact_norms(x, norms);
+  const std::int64_t rotated_dim = rotation().output_dim();
   const std::int64_t code_bytes = tables_.bits * plane_bytes(rotated_dim);
   for (std::int64_t r = 0; r < x.rows; ++r) {
     float norm = norms[r];
     if (norm_type_ == NormType::reference) norm = std::max(norm, norm_floor);
-    const float scale = stored_scale(norm, rotated + r * rotated_dim, codes.arrays[0] + r * code_bytes);
+    const float scale = rotated == nullptr
+                            ? norm
+                            : stored_scale(norm, rotated + r * rotated_dim, codes.arrays[0] + r * code_bytes);
     check_norm(norm_type_, scale, first_row + r);
     store_norm(norm_type_, scale, codes.arrays[1] + r * norm_bits(norm_type_) / 8);
   }

@@ -42,6 +42,7 @@ class ScalarCodec final : public RotatedCodec {
                    const ScoreRows& scores) const override;
   void decode_block(ConstCodes<Space::cpu> codes, bool stream, const HostTensor& x) const override;
   const float* load_scales(ConstCodes<Space::cpu> codes) const;
+  const float* encode_indices(const ConstHostTensor& x, float* norms, std::uint8_t* planes) const;
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, Codes<Space::cpu> codes) const override;
   // Of the vector with this norm, rotated coordinates y and planes.
   float stored_scale(float norm, const float* y, const std::uint8_t* planes) const;

@@ -10,6 +10,7 @@
 #include "rotorquant/codes/plane_codebook.hpp"
 #include "rotorquant/core/element_type.hpp"
 #include "rotorquant/core/isa.hpp"
+#include "rotorquant/core/unit_factors.hpp"
 
 namespace rotorquant {
 
@@ -56,10 +57,6 @@ struct ScoreRows {
   float* data;
   std::int64_t stride;
 };
-
-// Float32 squares of a sum in this range neither overflow nor lose more than rounding to underflow.
-inline constexpr float least_float_square = 0x1p-80F;
-inline constexpr float most_float_square = 0x1p80F;
 
 // A bound on the relative difference of a norm by unit_factors and the exact one: of the sum, a rounding for
 // each addition to one of 16 sums, four to fold, one for the squares, halved by the root; the rest for the

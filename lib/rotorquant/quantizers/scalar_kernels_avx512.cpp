@@ -11,8 +11,8 @@
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/core/dispatch.hpp"
-#include "rotorquant/core/folds_avx512.hpp"
 #include "rotorquant/core/half.hpp"
+#include "rotorquant/core/unit_rows_avx512.hpp"
 #include "rotorquant/quantizers/scalar_search_avx512.hpp"
 #include "rotorquant/quantizers/stored_norm.hpp"
 
@@ -21,82 +21,8 @@ namespace {
 
 using namespace avx512;
 
-// float32(||x(r)||), the sum in float64.
-template <ElementType type>
-ROTORQUANT_AVX512_INLINE float exact_norm(const ConstHostTensor& x, std::int64_t r) {
-  const std::int64_t whole = x.cols / lanes * lanes;
-  __m512d sums = _mm512_setzero_pd();
-  for (std::int64_t c = 0; c < whole; c += lanes) sums = add_squares(sums, load<type>(x.row(r), c));
-  if (const __mmask16 rest = lanes_below(x.cols - whole); rest != 0)
-    sums = add_squares(sums, load<type>(x.row(r), whole, rest));
-  return static_cast<float>(std::sqrt(total(sums)));
-}
-
-// Squares of fp16 numbers are exact in float32, so that fusing them changes nothing.
-template <ElementType type>
-ROTORQUANT_AVX512_INLINE __m512 add_float_squares(__m512 sums, __m512 x) {
-  if constexpr (type == ElementType::float16) return _mm512_fmadd_ps(x, x, sums);
-  return _mm512_add_ps(sums, _mm512_mul_ps(x, x));
-}
-
-// The float32 sums of squares of `rows` rows.
-template <ElementType type, int rows>
-ROTORQUANT_AVX512_INLINE void float_squares(const ConstHostTensor& x, std::int64_t first,
-                                            __m512 (&sums)[rows]) {
-  const std::int64_t whole = x.cols / lanes * lanes;
-  const __mmask16 rest = lanes_below(x.cols - whole);
-  const std::uint8_t* row[rows];
-  for (int r = 0; r < rows; ++r) {
-    row[r] = x.row(first + r);
-    sums[r] = _mm512_setzero_ps();
-  }
-#pragma GCC unroll 4
-  for (std::int64_t c = 0; c < whole; c += lanes) {
-    for (int r = 0; r < rows; ++r) {
-      sums[r] = add_float_squares<type>(sums[r], load<type>(row[r], c));
-    }
-  }
-  for (int r = 0; r < rows && rest != 0; ++r)
-    sums[r] = add_float_squares<type>(sums[r], load<type>(row[r], whole, rest));
-}
-
-template <ElementType type>
-ROTORQUANT_AVX512 void unit_factors_type(const ConstHostTensor& x, float* norms, float* factors) {
-  constexpr int together = 4;
-  const __m128 least = _mm_set1_ps(least_float_square), most = _mm_set1_ps(most_float_square);
-  const auto finish = [&](__m128 squares, std::int64_t first, int count) ROTORQUANT_AVX512_LAMBDA {
-    const auto valid = static_cast<__mmask8>((1U << count) - 1U);
-    __m128 found = _mm_sqrt_ps(squares);
-    const __m128 in_range = _mm_and_ps(_mm_cmpge_ps(squares, least), _mm_cmple_ps(squares, most));
-    unsigned doubtful = ~static_cast<unsigned>(_mm_movemask_ps(in_range)) & valid;
-    if (doubtful != 0) {
-      float values[together];
-      _mm_storeu_ps(values, found);
-      for (; doubtful != 0; doubtful &= doubtful - 1) {
-        const int r = std::countr_zero(doubtful);
-        values[r] = exact_norm<type>(x, first + r);
-      }
-      found = _mm_loadu_ps(values);
-    }
-    _mm_mask_storeu_ps(norms + first, valid, found);
-    const __m128 divisors = _mm_max_ps(found, _mm_set1_ps(norm_floor));
-    _mm_mask_storeu_ps(factors + first, valid, _mm_div_ps(_mm_set1_ps(1.0F), divisors));
-  };
-  std::int64_t first = 0;
-  for (; first + together <= x.rows; first += together) {
-    __m512 sums[together];
-    float_squares<type, together>(x, first, sums);
-    finish(fold_four(sums[0], sums[1], sums[2], sums[3]), first, together);
-  }
-  for (; first < x.rows; ++first) {
-    __m512 sums[1];
-    float_squares<type, 1>(x, first, sums);
-    finish(_mm_set_ss(fold(sums[0])), first, 1);
-  }
-}
-
 void unit_factors(const ConstHostTensor& x, float* norms, float* factors) {
-  dispatch_type(x.type, [&]<ElementType type>() { unit_factors_type<type>(x, norms, factors); });
+  dispatch_type(x.type, [&]<ElementType type>() { avx512::unit_factors<type>(x, norms, factors); });
 }
 
 template <ElementType type>

@@ -6,6 +6,7 @@
 
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
+#include "rotorquant/core/unit_factors.hpp"
 
 namespace rotorquant {
 
@@ -14,10 +15,6 @@ enum class NormType {
   fp32,
   reference,  // fp32 of max(norm, 1e-8), as the reference implementation stores it
 };
-
-// Below this a norm does not divide: the reference implementation's guard, kept so that its codes are
-// reproduced.
-inline constexpr float norm_floor = 1e-8F;
 
 constexpr std::int64_t norm_bits(NormType type) {
   return type == NormType::fp16 ? 16 : 32;

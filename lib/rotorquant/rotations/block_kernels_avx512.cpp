@@ -71,9 +71,8 @@ ROTORQUANT_AVX512_INLINE void turn(const BlockPlan::Sixteen* coefficients,
   if constexpr (block >= 4) add.template operator()<3>();
 }
 
-// Rows [first, first + rows). Of plans with as many coordinates on either side as `known_dim`, where that is
-// not 0, every place and shift is a constant.
-template <int block, int rows, std::int64_t known_dim, typename Source, typename Sink>
+// Rows [first, first + rows).
+template <int block, int rows, typename Source, typename Sink>
 ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& source, std::int64_t first,
                                         const Sink& sink, const typename Sink::Constants& to) {
   constexpr int registers = registers_of<block>;
@@ -84,8 +83,8 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
     in[r] = source.row(std::min(first + r, source.rows - 1));
     out[r] = sink.row(std::min(first + r, source.rows - 1));
   }
-  const std::int64_t input_dim = known_dim > 0 ? known_dim : plan.input_dim;
-  const std::int64_t output_dim = known_dim > 0 ? known_dim : plan.output_dim;
+  const std::int64_t input_dim = source.cols;
+  const std::int64_t output_dim = sink.cols;
   const std::int64_t chunks = (output_dim + lanes - 1) / lanes;
   const std::int64_t whole = std::min(input_dim, output_dim) / lanes;
   const BlockPlan::Sixteen* coefficients = plan.coefficients.data();
@@ -106,10 +105,10 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
     chunk += registers;
     coefficients += registers * block;
   };
-  if constexpr (known_dim > 0) {
-#pragma GCC unroll 16
-    for (std::int64_t i = 0; i < known_dim / lanes / registers; ++i) step();
+  if constexpr (std::is_same_v<decltype(source.cols), std::int64_t>) {
+    while (chunk + registers <= whole) step();
   } else {
+#pragma GCC unroll 16
     while (chunk + registers <= whole) step();
   }
   if (chunk == chunks) return;
@@ -142,23 +141,33 @@ ROTORQUANT_AVX512_INLINE void turn_rows(const BlockPlan& plan, const Source& sou
   finish.template operator()<0>();
 }
 
-template <int block, std::int64_t known_dim, typename Source, typename Sink>
-ROTORQUANT_AVX512 void block_rows(const BlockPlan& plan, const Source& source, const Sink& sink) {
+// By value: what is written to memory cannot change the ends then.
+template <int block, typename Source, typename Sink>
+ROTORQUANT_AVX512 void block_rows(const BlockPlan& plan, const Source source, const Sink sink) {
   constexpr int together = 4;
+  static_assert(together == avx512::measured_rows);
   const typename Sink::Constants to = sink.constants();
-  for (std::int64_t r = 0; r < source.rows; r += together)
-    turn_rows<block, together, known_dim>(plan, source, r, sink, to);
+  avx512::prepare(source, 0);
+  for (std::int64_t r = 0; r < source.rows; r += together) {
+    avx512::prepare(source, r + together);
+    turn_rows<block, together>(plan, source, r, sink, to);
+  }
 }
 
-template <std::int64_t known_dim = 0, typename Source, typename Sink>
+template <typename Source, typename Sink>
 void any_block_rows(const BlockPlan& plan, const Source& source, const Sink& sink) {
-  if (plan.block == 2) return block_rows<2, known_dim>(plan, source, sink);
-  if (plan.block == 3) return block_rows<3, known_dim>(plan, source, sink);
-  block_rows<4, known_dim>(plan, source, sink);
+  if (plan.block == 2) return block_rows<2>(plan, source, sink);
+  if (plan.block == 3) return block_rows<3>(plan, source, sink);
+  block_rows<4>(plan, source, sink);
 }
 
-// The dimension of most models' heads.
-constexpr std::int64_t usual_dim = 128;
+// body(input dim, output dim); constants at the dimension of most models' heads.
+template <typename Body>
+void with_extents(const BlockPlan& plan, const Body& body) {
+  constexpr std::integral_constant<std::int64_t, 128> usual;
+  if (plan.input_dim == usual && plan.output_dim == usual) return body(usual, usual);
+  body(plan.input_dim, plan.output_dim);
+}
 
 }  // namespace
 
@@ -173,29 +182,31 @@ void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const fl
   });
 }
 
-void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
+void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, float* norms,
                        const PlaneCodebook& codebook, std::uint8_t* planes) {
-  avx512::with_half_source(x, factors, [&](const auto& source) {
-    avx512::with_plane_bits(codebook, [&](auto bits) {
-      any_block_rows(plan, source, avx512::PlaneSink<bits()>{planes, &codebook, plan.output_dim});
+  with_extents(plan, [&](auto input_dim, auto output_dim) {
+    avx512::with_unit_source(x, input_dim, norms, [&](const auto& source) {
+      avx512::with_plane_bits(codebook, [&](auto bits) {
+        using Sink = avx512::PlaneSink<bits(), decltype(output_dim)>;
+        any_block_rows(plan, source, Sink{planes, &codebook, output_dim});
+      });
     });
   });
 }
 
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const float* factors, bool stream,
                        const HostTensor& y) {
-  avx512::with_sink(y, factors, stream, [&](const auto& sink) {
+  avx512::with_sink(y, y.cols, factors, stream, [&](const auto& sink) {
     any_block_rows(plan, avx512::PlainSource{x.data, x.rows, x.cols}, sink);
   });
 }
 
 void block_rows_avx512(const BlockPlan& plan, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
                        const float* factors, bool stream, const HostTensor& y) {
-  const avx512::NibbleSource source{nibbles, &codebook, y.rows, plan.input_dim};
-  avx512::with_sink(y, factors, stream, [&](const auto& sink) {
-    if (plan.input_dim == usual_dim && plan.output_dim == usual_dim)
-      return any_block_rows<usual_dim>(plan, source, sink);
-    any_block_rows(plan, source, sink);
+  with_extents(plan, [&](auto input_dim, auto output_dim) {
+    const avx512::NibbleSource<decltype(input_dim)> source{nibbles, &codebook, y.rows, input_dim};
+    avx512::with_sink(y, output_dim, factors, stream,
+                      [&](const auto& sink) { any_block_rows(plan, source, sink); });
   });
 }
 

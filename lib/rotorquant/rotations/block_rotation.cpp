@@ -135,15 +135,15 @@ void BlockRotation<block>::apply_transpose_scaled(HostView<const float> y, const
 }
 
 template <int block>
-bool BlockRotation<block>::apply_to_planes(const ConstHostTensor& x, const float* factors,
-                                           const PlaneCodebook& codebook, std::uint8_t* planes) const {
+bool BlockRotation<block>::unit_rows_to_planes(const ConstHostTensor& x, float* norms,
+                                               const PlaneCodebook& codebook, std::uint8_t* planes) const {
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512 && x.type != ElementType::float32) {
-    block_rows_avx512(forward_, x, factors, codebook, planes);
+    block_rows_avx512(forward_, x, norms, codebook, planes);
     return true;
   }
 #endif
-  return Rotation::apply_to_planes(x, factors, codebook, planes);
+  return Rotation::unit_rows_to_planes(x, norms, codebook, planes);
 }
 
 template <int block>

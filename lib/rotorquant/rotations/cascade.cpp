@@ -233,15 +233,15 @@ void CascadeRotation::apply_transpose_scaled(HostView<const float> y, const floa
   Rotation::apply_transpose_scaled(y, factors, stream, x);
 }
 
-bool CascadeRotation::apply_to_planes(const ConstHostTensor& x, const float* factors,
-                                      const PlaneCodebook& codebook, std::uint8_t* planes) const {
+bool CascadeRotation::unit_rows_to_planes(const ConstHostTensor& x, float* norms,
+                                          const PlaneCodebook& codebook, std::uint8_t* planes) const {
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) {
     const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
     run_blocks(
         x.rows, false,
         [&](std::int64_t begin, std::int64_t count, float* block) {
-          to_columns_avx512(x.row_range(begin, count), factors + begin, block);
+          unit_rows_to_columns_avx512(x.row_range(begin, count), norms + begin, block);
         },
         [&](std::int64_t begin, std::int64_t count, const float* block) {
           columns_to_planes_avx512(block, count, dim_, codebook, planes + begin * code_bytes);
@@ -249,7 +249,7 @@ bool CascadeRotation::apply_to_planes(const ConstHostTensor& x, const float* fac
     return true;
   }
 #endif
-  return Rotation::apply_to_planes(x, factors, codebook, planes);
+  return Rotation::unit_rows_to_planes(x, norms, codebook, planes);
 }
 
 RotationProgram CascadeRotation::program() const {

@@ -184,9 +184,15 @@ void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* co
   avx512::with_source(x, factors, [&](const auto& source) { to_columns(source, columns); });
 }
 
+void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* columns) {
+  float factors[lanes];
+  dispatch_type(x.type, [&]<ElementType type>() { avx512::unit_factors<type>(x, norms, factors); });
+  to_columns_avx512(x, factors, columns);
+}
+
 // Through the caches: rows come 16 numbers at a time, half a line of 16-bit ones.
 void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows) {
-  avx512::with_sink(rows, factors, false,
+  avx512::with_sink(rows, rows.cols, factors, false,
                     [&](const auto& sink) { to_rows(columns, rows.rows, rows.cols, sink); });
 }
 

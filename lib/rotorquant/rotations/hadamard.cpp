@@ -117,15 +117,15 @@ void HadamardRotation::apply_transpose_scaled(HostView<const float> y, const flo
   Rotation::apply_transpose_scaled(y, factors, stream, x);
 }
 
-bool HadamardRotation::apply_to_planes(const ConstHostTensor& x, const float* factors,
-                                       const PlaneCodebook& codebook, std::uint8_t* planes) const {
+bool HadamardRotation::unit_rows_to_planes(const ConstHostTensor& x, float* norms,
+                                           const PlaneCodebook& codebook, std::uint8_t* planes) const {
 #if defined(__x86_64__)
   if (in_registers() && x.type != ElementType::float32) {
-    hadamard_rows_avx512(signs_.data(), x, factors, codebook, planes);
+    hadamard_rows_avx512(signs_.data(), x, norms, codebook, planes);
     return true;
   }
 #endif
-  return Rotation::apply_to_planes(x, factors, codebook, planes);
+  return Rotation::unit_rows_to_planes(x, norms, codebook, planes);
 }
 
 bool HadamardRotation::apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,

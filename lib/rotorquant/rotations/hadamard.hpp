@@ -23,8 +23,8 @@ class HadamardRotation final : public Rotation {
   void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const override;
   void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
                               const HostTensor& x) const override;
-  bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
-                       std::uint8_t* planes) const override;
+  bool unit_rows_to_planes(const ConstHostTensor& x, float* norms, const PlaneCodebook& codebook,
+                           std::uint8_t* planes) const override;
   bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
                                  const float* factors, bool stream, const HostTensor& x) const override;
   RotationProgram program() const override;

@@ -63,9 +63,11 @@ ROTORQUANT_AVX512_INLINE void hadamard(const typename Source::Row& in, const flo
 
 // Rows [source.rows, source.cols], hadamard_in_registers(source.cols).
 template <bool transpose, typename Source, typename Sink>
-ROTORQUANT_AVX512 void hadamard_rows(const Source& source, const float* signs, const Sink& sink) {
+ROTORQUANT_AVX512 void hadamard_rows(const Source source, const float* signs, const Sink sink) {
   const typename Sink::Constants to = sink.constants();
+  avx512::prepare(source, 0);
   for (std::int64_t r = 0; r < source.rows; ++r) {
+    if (r % avx512::measured_rows == 0) avx512::prepare(source, r + avx512::measured_rows);
     const auto in = source.row(r);
     const auto out = sink.row(r);
     std::int64_t first = 0;
@@ -98,26 +100,26 @@ void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const fl
   });
 }
 
-void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const float* factors,
+void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, float* norms,
                           const PlaneCodebook& codebook, std::uint8_t* planes) {
-  avx512::with_half_source(x, factors, [&](const auto& source) {
+  avx512::with_unit_source(x, x.cols, norms, [&](const auto& source) {
     avx512::with_plane_bits(codebook, [&](auto bits) {
-      hadamard_rows<false>(source, signs, avx512::PlaneSink<bits()>{planes, &codebook, x.cols});
+      hadamard_rows<false>(source, signs, avx512::PlaneSink<bits(), std::int64_t>{planes, &codebook, x.cols});
     });
   });
 }
 
 void hadamard_rows_avx512(const float* signs, HostView<const float> y, const float* factors, bool stream,
                           const HostTensor& x) {
-  avx512::with_sink(x, factors, stream, [&](const auto& sink) {
+  avx512::with_sink(x, x.cols, factors, stream, [&](const auto& sink) {
     hadamard_rows<true>(avx512::PlainSource{y.data, y.rows, y.cols}, signs, sink);
   });
 }
 
 void hadamard_rows_avx512(const float* signs, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
                           const float* factors, bool stream, const HostTensor& x) {
-  avx512::with_sink(x, factors, stream, [&](const auto& sink) {
-    hadamard_rows<true>(avx512::NibbleSource{nibbles, &codebook, x.rows, x.cols}, signs, sink);
+  avx512::with_sink(x, x.cols, factors, stream, [&](const auto& sink) {
+    hadamard_rows<true>(avx512::NibbleSource<std::int64_t>{nibbles, &codebook, x.rows, x.cols}, signs, sink);
   });
 }
 

@@ -21,8 +21,8 @@ void Rotation::apply_transpose_scaled(HostView<const float> y, const float* fact
   store_scaled(active_isa(), turned, factors, stream, x);
 }
 
-bool Rotation::apply_to_planes(const ConstHostTensor&, const float*, const PlaneCodebook&,
-                               std::uint8_t*) const {
+bool Rotation::unit_rows_to_planes(const ConstHostTensor&, float*, const PlaneCodebook&,
+                                   std::uint8_t*) const {
   return false;
 }
 

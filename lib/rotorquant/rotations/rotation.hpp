@@ -40,11 +40,11 @@ class Rotation {
   virtual void apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const;
   virtual void apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
                                       const HostTensor& x) const;
-  // The bit planes (bit_planes.hpp) of the codebook's indices of apply_scaled()'s y, without leaving the
-  // registers: planes [n, bits * plane_bytes(output_dim)]. False where a rotation cannot, or not for this
-  // type; nothing is done then.
-  virtual bool apply_to_planes(const ConstHostTensor& x, const float* factors, const PlaneCodebook& codebook,
-                               std::uint8_t* planes) const;
+  // The bit planes (bit_planes.hpp) of the codebook's indices of apply_scaled()'s y at the rows' unit factors
+  // (unit_factors.hpp), without leaving the registers, and the norms [n]: planes [n, bits *
+  // plane_bytes(output_dim)]. False where a rotation cannot, or not for this type; nothing is done then.
+  virtual bool unit_rows_to_planes(const ConstHostTensor& x, float* norms, const PlaneCodebook& codebook,
+                                   std::uint8_t* planes) const;
   // The inverse: apply_transpose_scaled() of the centroids of the indices in planes [x.rows, bits *
   // plane_bytes(output_dim)]. False where a rotation or this machine cannot; nothing is done then.
   virtual bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,

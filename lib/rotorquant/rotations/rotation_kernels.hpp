@@ -36,7 +36,7 @@ void block_rows_avx2(const BlockPlan& plan, HostView<const float> x, HostView<fl
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
 void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
                        HostView<float> y);
-void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
+void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, float* norms,
                        const PlaneCodebook& codebook, std::uint8_t* planes);
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, const float* factors, bool stream,
                        const HostTensor& y);
@@ -56,7 +56,7 @@ constexpr bool hadamard_in_registers(std::int64_t dim) {
 void hadamard_rows_avx512(const float* signs, bool transpose, HostView<const float> x, HostView<float> y);
 void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const float* factors,
                           HostView<float> y);
-void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const float* factors,
+void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, float* norms,
                           const PlaneCodebook& codebook, std::uint8_t* planes);
 void hadamard_rows_avx512(const float* signs, HostView<const float> y, const float* factors, bool stream,
                           const HostTensor& x);
@@ -65,6 +65,8 @@ void hadamard_rows_avx512(const float* signs, const std::uint8_t* nibbles, const
 
 // factors[r] x(r) of x [n, dim], n <= 16 -> columns [dim, 16]; the lanes from n on are zeros.
 void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
+// The same of their unit vectors, whose norms [n] it finds.
+void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* columns);
 // columns [dim, 16] -> rows [n, dim], n <= 16, each times its factor.
 void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
 

@@ -4,18 +4,30 @@
 // ends, so that a vector goes from its 16-bit numbers to its code, or back, without leaving the registers.
 // Internal to lib/rotorquant/rotations.
 //
+// An Extent is a number of coordinates: std::int64_t, or a std::integral_constant where the kernel is one of
+// that dimension alone, all of whose places and shifts are constants.
+//
 // What is the same for all rows of a sink lies in its Constants, which callers keep in registers. Chunk k of
 // a row is its coordinates [16 k, 16 k + 16); loads with a mask give zeros outside it and read nothing there,
 // stores with a mask write the coordinates inside it.
+#include <type_traits>
+
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/codes/plane_nibbles.hpp"
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/core/avx512.hpp"
 #include "rotorquant/core/scaled_rows.hpp"
+#include "rotorquant/core/scratch.hpp"
+#include "rotorquant/core/unit_rows_avx512.hpp"
 #include "rotorquant/core/view.hpp"
 #include "rotorquant/rotations/rotation.hpp"
 
 namespace rotorquant::avx512 {
+
+// Into the second-level cache: requests of the first one hold its few buffers while memory answers.
+ROTORQUANT_AVX512_INLINE void prefetch(const std::uint8_t* place) {
+  _mm_prefetch(reinterpret_cast<const char*>(place), _MM_HINT_T1);
+}
 
 struct PlainSource {
   struct Row {
@@ -44,7 +56,7 @@ struct ScaledSource {
     __m512 factor;
 
     ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk) const {
-      _mm_prefetch(reinterpret_cast<const char*>(next) + chunk * lanes * element_bytes(type), _MM_HINT_T0);
+      prefetch(next + chunk * lanes * element_bytes(type));
       return _mm512_mul_ps(avx512::load<type>(data, chunk * lanes), factor);
     }
     ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk, __mmask16 mask) const {
@@ -61,7 +73,60 @@ struct ScaledSource {
   std::int64_t rows, cols;
 };
 
+// Rows times their unit factors. prepare() measures four of them, while those before are still being turned,
+// and keeps their numbers in float32 until they are turned themselves.
+template <ElementType type, typename Extent>
+struct UnitSource {
+  static constexpr std::int64_t kept_rows = 2 * measured_rows;
+
+  struct Row {
+    const float* data;
+    __m512 factor;
+
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk) const {
+      return _mm512_mul_ps(_mm512_load_ps(data + chunk * lanes), factor);
+    }
+    ROTORQUANT_AVX512_INLINE __m512 load(std::int64_t chunk, __mmask16) const { return load(chunk); }
+  };
+  ROTORQUANT_AVX512_INLINE Row row(std::int64_t r) const {
+    return {numbers + r % kept_rows * stride(cols), _mm512_set1_ps(factors[r])};
+  }
+
+  // Rows [first, first + measured_rows), `first` a multiple of that; nothing where x has no such rows. Asks
+  // for those that come some time after them: a vector's turn takes so long that the processor's own
+  // prefetching lags behind.
+  ROTORQUANT_AVX512_INLINE void prepare(std::int64_t first) const {
+    if (first >= rows) return;
+    const ConstHostTensor x{data, type, rows, cols};
+    float* kept = numbers + first % kept_rows * stride(cols);
+    const std::uint8_t* next = x.row(first + usual_rows_at_once);
+    measure_rows<type>(x, first, norms, factors,
+                       [&](int i, std::int64_t chunk, __m512 values) ROTORQUANT_AVX512_LAMBDA {
+                         _mm512_store_ps(kept + i * stride(cols) + chunk * lanes, values);
+                         const std::int64_t place = chunk * lanes * element_bytes(type);
+                         if (place % 64 == 0) prefetch(next + i * cols * element_bytes(type) + place);
+                       });
+  }
+
+  // Floats of a row, whole registers.
+  static constexpr std::int64_t stride(std::int64_t cols) { return (cols + lanes - 1) / lanes * lanes; }
+
+  const std::uint8_t* data;
+  std::int64_t rows;
+  Extent cols;
+  float* norms;    // [rows], found
+  float* factors;  // [rows], found
+  float* numbers;  // [kept_rows, stride(cols)]
+};
+
+// For kernels: what a source has to do before rows from `first` on are asked for.
+template <typename Source>
+ROTORQUANT_AVX512_INLINE void prepare(const Source& source, std::int64_t first) {
+  if constexpr (requires { source.prepare(first); }) source.prepare(first);
+}
+
 // The centroids of indices in nibbles.
+template <typename Extent>
 struct NibbleSource {
   struct Row {
     const std::uint8_t* nibbles;
@@ -83,7 +148,8 @@ struct NibbleSource {
 
   const std::uint8_t* nibbles;  // [rows, nibble_bytes(cols)]
   const PlaneCodebook* codebook;
-  std::int64_t rows, cols;
+  std::int64_t rows;
+  Extent cols;
 };
 
 struct PlainSink {
@@ -105,7 +171,7 @@ struct PlainSink {
   std::int64_t cols;
 };
 
-template <ElementType type, bool past_caches>
+template <ElementType type, bool past_caches, typename Extent>
 struct ScaledSink {
   struct Constants {};
   struct Row {
@@ -131,11 +197,11 @@ struct ScaledSink {
 
   std::uint8_t* data;
   const float* factors;  // [rows]
-  std::int64_t cols;
+  Extent cols;
 };
 
 // Bit planes of the indices.
-template <int bits>
+template <int bits, typename Extent>
 struct PlaneSink {
   struct Constants {
     SymmetricSearch<bits> search;
@@ -165,31 +231,39 @@ struct PlaneSink {
 
   std::uint8_t* planes;
   const PlaneCodebook* codebook;
-  std::int64_t cols;
+  Extent cols;
 };
 
-// body(source) for the rows of x, scaled; with_half_source for 16-bit numbers alone.
-template <ElementType type, typename Body>
-void with_source_type(const ConstHostTensor& x, const float* factors, const Body& body) {
-  body(ScaledSource<type>{static_cast<const std::uint8_t*>(x.data), factors, x.rows, x.cols});
-}
+// body(source) for the rows of x, scaled.
 template <typename Body>
 void with_source(const ConstHostTensor& x, const float* factors, const Body& body) {
-  dispatch_type(x.type, [&]<ElementType type>() { with_source_type<type>(x, factors, body); });
+  dispatch_type(x.type, [&]<ElementType type>() {
+    body(ScaledSource<type>{static_cast<const std::uint8_t*>(x.data), factors, x.rows, x.cols});
+  });
 }
-template <typename Body>
-void with_half_source(const ConstHostTensor& x, const float* factors, const Body& body) {
-  if (x.type == ElementType::float16) return with_source_type<ElementType::float16>(x, factors, body);
-  with_source_type<ElementType::bfloat16>(x, factors, body);
+
+// body(source) for rows of 16-bit numbers as unit vectors, whose norms [x.rows] it finds; cols is x's.
+template <typename Extent, typename Body>
+void with_unit_source(const ConstHostTensor& x, Extent cols, float* norms, const Body& body) {
+  const auto with_type = [&]<ElementType type>() {
+    using Source = UnitSource<type, Extent>;
+    static thread_local ScratchFloats scratch;
+    const std::int64_t size = Source::kept_rows * Source::stride(cols);
+    float* numbers = scratch.reserve(size + x.rows);
+    body(Source{static_cast<const std::uint8_t*>(x.data), x.rows, cols, norms, numbers + size, numbers});
+  };
+  if (x.type == ElementType::float16) return with_type.template operator()<ElementType::float16>();
+  with_type.template operator()<ElementType::bfloat16>();
 }
 
 // body(sink) for the rows of `out`, scaled; past the caches where that is asked for and its rows allow it.
-template <typename Body>
-void with_sink(const HostTensor& out, const float* factors, bool stream, const Body& body) {
+// cols is out's.
+template <typename Extent, typename Body>
+void with_sink(const HostTensor& out, Extent cols, const float* factors, bool stream, const Body& body) {
   auto* data = static_cast<std::uint8_t*>(out.data);
   dispatch_type(out.type, [&]<ElementType type>() {
-    if (stream && streams_whole(out)) return body(ScaledSink<type, true>{data, factors, out.cols});
-    body(ScaledSink<type, false>{data, factors, out.cols});
+    if (stream && streams_whole(out)) return body(ScaledSink<type, true, Extent>{data, factors, cols});
+    body(ScaledSink<type, false, Extent>{data, factors, cols});
   });
 }
 
