@@ -102,18 +102,11 @@ BenchOperation CalibratedGpuKeys::operation(const std::string& name, const std::
     };
     return {name, text, key_bytes, 4 * queries_a_head * shape.vectors, check, gpu_timer(data, run)};
   }
-  auto values = std::make_shared<GpuSubject>();
-  values->text = value_quantizer;
-  values->quantizer =
+  const std::shared_ptr<const Quantizer> value_codec =
       make_quantizer(QuantizerSpec::parse(value_quantizer), {shape.bits, gpu_data_seed, shape.dim});
   const std::shared_ptr<const PackedAttention> attention =
-      make_calibrated_attention({&codec, 1}, rope, values->quantizer, data->gpu);
-  values->device = make_device_quantizer(values->quantizer, data->gpu);
-  values->data = data;
-  for (const CodeArray& array : values->quantizer->layout().arrays) {
-    values->arrays.push_back(
-        std::make_unique<DeviceMemory>(data->gpu, shape.vectors * array.bytes_per_vector()));
-  }
+      make_calibrated_attention({&codec, 1}, rope, value_codec, data->gpu);
+  const std::shared_ptr<GpuSubject> values = make_gpu_subject(data, value_quantizer, value_codec);
   const auto run = [data, keys, values, attention, queries] {
     attention->attend(nullptr, data->workspace, data->attention(), queries, keys->codes(data->shape.vectors),
                       values->codes(), {data->score_values(), queries.rows, data->shape.dim});

@@ -40,6 +40,20 @@ double distance_of(const float* x, const float* y, std::int64_t dim) {
 
 }  // namespace
 
+std::shared_ptr<GpuSubject> make_gpu_subject(const std::shared_ptr<GpuData>& data, const std::string& text,
+                                             std::shared_ptr<const Quantizer> quantizer) {
+  auto subject = std::make_shared<GpuSubject>();
+  subject->text = text;
+  subject->device = make_device_quantizer(quantizer, data->gpu);
+  subject->quantizer = std::move(quantizer);
+  subject->data = data;
+  for (const CodeArray& array : subject->quantizer->layout().arrays) {
+    subject->arrays.push_back(
+        std::make_unique<DeviceMemory>(data->gpu, data->shape.vectors * array.bytes_per_vector()));
+  }
+  return subject;
+}
+
 void check_row(const float* got, const float* want, std::int64_t dim, double tolerance,
                const CheckedRow& row) {
   if (!(distance_of(got, want, dim) <= tolerance * norm_of(want, dim))) refuse(row);

@@ -110,6 +110,10 @@ struct GpuSubject {
   }
 };
 
+// Errors: those of make_device_quantizer.
+std::shared_ptr<GpuSubject> make_gpu_subject(const std::shared_ptr<GpuData>& data, const std::string& text,
+                                             std::shared_ptr<const Quantizer> quantizer);
+
 // Times runs on the data's GPU, each with other data in the cache.
 inline std::function<double(int)> gpu_timer(const std::shared_ptr<GpuData>& data, std::function<void()> run) {
   return [data, run = std::move(run)](int repetitions) { return data->timer.seconds(repetitions, run); };

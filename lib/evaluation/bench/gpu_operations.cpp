@@ -149,34 +149,32 @@ BenchOperation operation_of(const std::string& name, const std::shared_ptr<GpuSu
           check,      gpu_timer(subject->data, run)};
 }
 
-// Keys and values both in codes of the subject's; values in a copy of them, so that each is read from memory.
-BenchOperation attend_of(const std::shared_ptr<GpuSubject>& subject,
-                         const std::shared_ptr<PackedAttention>& attention) {
-  const std::int64_t rows = GpuData::query_rows(subject->data->shape), dim = subject->data->shape.dim;
-  auto copies = std::make_shared<std::vector<std::unique_ptr<DeviceMemory>>>();
-  for (const auto& array : subject->arrays) {
-    copies->push_back(std::make_unique<DeviceMemory>(subject->data->gpu, array->bytes()));
-  }
-  const auto run = [subject, attention, copies, rows, dim] {
+// Values in codes of their own, which are the subject's where the quantizer is one of values too.
+BenchOperation attend_of(const std::shared_ptr<GpuSubject>& subject) {
+  const BenchShape& shape = subject->data->shape;
+  const QuantizerSpec value = value_spec(QuantizerSpec::parse(subject->text));
+  const std::shared_ptr<const Quantizer> value_quantizer =
+      make_quantizer(value, {shape.bits, gpu_data_seed, shape.dim});
+  const std::shared_ptr<const PackedAttention> attention =
+      make_packed_attention(subject->quantizer, value_quantizer, subject->data->gpu);
+  const std::shared_ptr<GpuSubject> values = make_gpu_subject(subject->data, value.name, value_quantizer);
+  const std::int64_t rows = GpuData::query_rows(shape), dim = shape.dim;
+  const auto run = [subject, attention, values, rows, dim] {
     GpuData& data = *subject->data;
-    Codes<Space::cuda> values;
-    for (std::size_t a = 0; a < copies->size(); ++a) values.arrays[a] = (*copies)[a]->data();
-    values.count = data.shape.vectors;
     attention->attend(nullptr, data.workspace, data.attention(), {data.query(), rows, dim}, subject->codes(),
-                      values, {data.score_values(), rows, dim});
+                      values->codes(), {data.score_values(), rows, dim});
   };
-  const auto check = [subject, copies, run] {
+  const auto check = [subject, values, run] {
     const GpuData& data = *subject->data;
     subject->encode();
-    for (std::size_t a = 0; a < copies->size(); ++a) {
-      copy_on_gpu(*subject->arrays[a], *(*copies)[a], subject->arrays[a]->bytes());
-    }
+    values->encode();
     run();
     subject->finish();
-    const std::vector<float> decoded = subject->decoded(data.distinct);
-    check_attention(data, repeated_rows(data, decoded), decoded, subject->text);
+    values->finish();
+    check_attention(data, repeated_rows(data, subject->decoded(data.distinct)),
+                    values->decoded(data.distinct), subject->text);
   };
-  return {attend_operation, subject->text, 2 * subject->code_bytes(),
+  return {attend_operation, subject->text, subject->code_bytes() + values->code_bytes(),
           4 * rows * dim,   check,         gpu_timer(subject->data, run)};
 }
 
@@ -227,20 +225,13 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
       skipped.push_back({what, "too few bits for this quantizer"});
       continue;
     }
-    auto subject = std::make_shared<GpuSubject>();
-    subject->text = text;
-    subject->quantizer = make_quantizer(QuantizerSpec::parse(text), {shape.bits, gpu_data_seed, shape.dim});
-    if (const auto reason = subject->quantizer->unsupported_on(Space::cuda)) {
+    const std::shared_ptr<const Quantizer> quantizer =
+        make_quantizer(QuantizerSpec::parse(text), {shape.bits, gpu_data_seed, shape.dim});
+    if (const auto reason = quantizer->unsupported_on(Space::cuda)) {
       skipped.push_back({what, *reason});
       continue;
     }
-    subject->device = make_device_quantizer(subject->quantizer, request.gpu);
-    subject->data = data;
-    for (const CodeArray& array : subject->quantizer->layout().arrays) {
-      subject->arrays.push_back(
-          std::make_unique<DeviceMemory>(request.gpu, shape.vectors * array.bytes_per_vector()));
-    }
-    subjects.push_back(std::move(subject));
+    subjects.push_back(make_gpu_subject(data, text, quantizer));
   }
   const auto calibrated_keys = std::make_shared<CalibratedGpuKeys>(data, request.transforms);
   for (const std::string& name : request.operations) {
@@ -263,8 +254,7 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
         continue;
       }
       try {
-        group.operations.push_back(
-            attend_of(subject, make_packed_attention(subject->quantizer, subject->quantizer, request.gpu)));
+        group.operations.push_back(attend_of(subject));
       } catch (const Error& error) {
         skipped.push_back(
             {fmt::format("{} by {} at {} bits", name, subject->text, shape.bits), error.what()});

@@ -42,6 +42,32 @@ __device__ __forceinline__ float log2_norm(float norm) {
 }
 
 template <typename Source>
+inline constexpr bool is_sketched = requires {
+  Source::sketched;
+};
+
+// The operand of row g's query, nullptr for zeros.
+template <typename Source>
+__device__ __forceinline__ void load_query(const float* from, float unit,
+                                           std::uint32_t (&query)[Source::dim / 16][4]) {
+  const int t = static_cast<int>(threadIdx.x % 4);
+#pragma unroll
+  for (int s = 0; s < Source::dim / 16; ++s) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float value[2], rest[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        value[i] = from != nullptr ? unit * from[Source::query_coordinate(t, s, 2 * half + i)] : 0.0F;
+        rest[i] = value[i] - __half2float(__float2half_rn(value[i]));
+      }
+      query[s][2 * half] = pack_half2(value[0], value[1]);
+      query[s][2 * half + 1] = pack_half2(rest[0], rest[1]);
+    }
+  }
+}
+
+template <typename Source>
 __global__ void __launch_bounds__(attention_threads,
                                   Source::stages* Source::stage_bytes* attention_warps > 80000 ? 2 : 3)
     attention_kernel(const __grid_constant__ typename Source::Parameters parameters,
@@ -81,23 +107,13 @@ __global__ void __launch_bounds__(attention_threads,
     __syncthreads();
   }
 
-  std::uint32_t query[D / 16][4];
-#pragma unroll
-  for (int s = 0; s < D / 16; ++s) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float value[2], rest[2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        value[i] = g < shape.queries_per_head
-                       ? source.query_unit() * queries[(head * shape.queries_per_head + g) * D +
-                                                       Source::query_coordinate(t, s, 2 * half + i)]
-                       : 0.0F;
-        rest[i] = value[i] - __half2float(__float2half_rn(value[i]));
-      }
-      query[s][2 * half] = pack_half2(value[0], value[1]);
-      query[s][2 * half + 1] = pack_half2(rest[0], rest[1]);
-    }
+  std::uint32_t query[D / 16][4], sketched_query[D / 16][4];
+  const std::int64_t own_query = head * shape.queries_per_head + g;
+  const bool asked = g < shape.queries_per_head;
+  load_query<Source>(asked ? queries + own_query * D : nullptr, source.query_unit(), query);
+  if constexpr (is_sketched<Source>) {
+    load_query<Source>(asked ? source.sketched_queries() + own_query * D : nullptr, source.sketch_unit(),
+                       sketched_query);
   }
 
   float output[D / 16][4] = {};
@@ -117,8 +133,16 @@ __global__ void __launch_bounds__(attention_threads,
       const float2 key_norm = source.key_norms(stage, j);
       const float2 value_norm = source.value_norms(stage, j);
       const bool there[2] = {first + 8 * j + 2 * t < end, first + 8 * j + 2 * t + 1 < end};
-      score[j][0] = there[0] ? (sums[0] + sums[2]) * key_norm.x * shape.scale_log2 : -INFINITY;
-      score[j][1] = there[1] ? (sums[1] + sums[3]) * key_norm.y * shape.scale_log2 : -INFINITY;
+      float product[2] = {(sums[0] + sums[2]) * key_norm.x, (sums[1] + sums[3]) * key_norm.y};
+      if constexpr (is_sketched<Source>) {
+        float corrections[4] = {};
+        source.score_signs(stage, j, sketched_query, corrections);
+        const float2 residual = source.residual_norms(stage, j);
+        product[0] += (corrections[0] + corrections[2]) * residual.x;
+        product[1] += (corrections[1] + corrections[3]) * residual.y;
+      }
+      score[j][0] = there[0] ? product[0] * shape.scale_log2 : -INFINITY;
+      score[j][1] = there[1] ? product[1] * shape.scale_log2 : -INFINITY;
       tile_maximum = fmaxf(
           tile_maximum, fmaxf(score[j][0] + log2_norm(value_norm.x), score[j][1] + log2_norm(value_norm.y)));
     }

@@ -11,6 +11,8 @@
 //   accumulate(shared, u, b0, b1, sums): sums[s] += values of the tokens 16 u .. 16 u + 15, transposed, x weights;
 //   query_unit, output_unit: factors of the queries and of the sums, where operands are in a unit of their own;
 //   query_coordinate(t, s, i), output_coordinate(g, s, upper): which coordinate an operand's element is.
+// A source with sketches of the keys' residuals also has: sketched, true; sketched_queries() and sketch_unit(), as queries
+// and query_unit; score_signs, as score; residual_norms, as key_norms.
 #include "rotorquant/device/plane_fragments.cuh"
 #include "rotorquant/device/warp_tile.cuh"
 
@@ -21,6 +23,12 @@ struct PlaneTokens {
   const std::uint8_t* planes;
   const __half* norms;
   HalfCentroids centroids;
+
+  // From this token on.
+  template <int row_bytes>
+  __device__ PlaneTokens at(std::int64_t token) const {
+    return {planes + token * row_bytes, norms + token, centroids};
+  }
 };
 
 template <int bytes>
@@ -32,16 +40,69 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global, boo
                : "memory");
 }
 
+// Planes of `bits` bits and their norms, as a tile of a stage has them.
 template <int D, int bits>
-struct PlaneSource {
-  static constexpr int dim = D;
-  static constexpr int tile = 32;
-  static constexpr int stages = 3;
+struct PlaneTile {
+  static constexpr int tokens = 32;
   static constexpr int row_bytes = bits * D / 8;
   // An odd number of 16-byte units apart: a warp's 32 words of eight keys lie in 32 banks.
   static constexpr int pitch = D == 128 ? 16 * (bits | 1) : row_bytes;
-  static constexpr int half_stage = tile * pitch + tile * 2;
-  static constexpr int stage_bytes = (2 * half_stage + 15) / 16 * 16;
+  static constexpr int bytes = tokens * pitch + tokens * 2;
+
+  // A part of a group of background copies; the codes are those of the head.
+  static __device__ __forceinline__ void fetch(std::uint8_t* shared, const std::uint8_t* planes,
+                                               const __half* norms, std::int64_t first, int count) {
+    constexpr int unit = D / 8;
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    const std::uint8_t* const from = planes + first * row_bytes;
+#pragma unroll
+    for (int j = 0; j < bits; ++j) {
+      const int i = lane + warp_size * j;
+      const bool valid = i / bits < count;
+      copy_async<unit>(shared + i / bits * pitch + i % bits * unit, valid ? from + unit * i : from, valid);
+    }
+    if (lane < tokens / 2) {
+      // The capacity is even, so that a pair's second norm may be read even where it is not used.
+      const bool valid = 2 * lane < count;
+      copy_async<4>(shared + tokens * pitch + 4 * lane, norms + first + (valid ? 2 * lane : 0), valid);
+    }
+  }
+
+  // Of the tokens 8 j + 2 t and 8 j + 2 t + 1.
+  static __device__ __forceinline__ float2 norms_at(const std::uint8_t* shared, int j) {
+    const int t = static_cast<int>(threadIdx.x % 4);
+    return __half22float2(reinterpret_cast<const __half2*>(shared + tokens * pitch)[4 * j + t]);
+  }
+
+  // sums += query x keys 8 j .. 8 j + 7.
+  static __device__ __forceinline__ void score(const std::uint8_t* shared, int j,
+                                               const HalfCentroids& centroids,
+                                               const std::uint32_t (&query)[D / 16][4], float (&sums)[4]) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    KeyFragments<D, bits> keys;
+    keys.load(shared + (8 * j + lane / 4) * pitch, lane % 4);
+    float more[4] = {};  // a second chain of products, for one would wait for itself
+#pragma unroll
+    for (int k = 0; k < D / 32; ++k) {
+      std::uint32_t b[4];
+      keys.steps_of(centroids, k, b);
+      multiply_add(sums, query[2 * k], b[0], b[1]);
+      multiply_add(more, query[2 * k + 1], b[2], b[3]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[i] += more[i];
+  }
+};
+
+// Keys and values as planes, of widths of their own.
+template <int D, int key_bits, int value_bits>
+struct PlaneSource {
+  using Keys = PlaneTile<D, key_bits>;
+  using Values = PlaneTile<D, value_bits>;
+  static constexpr int dim = D;
+  static constexpr int tile = Keys::tokens;
+  static constexpr int stages = 3;
+  static constexpr int stage_bytes = (Keys::bytes + Values::bytes + 15) / 16 * 16;
   static constexpr int table_bytes = 0;
 
   struct Parameters {
@@ -49,96 +110,102 @@ struct PlaneSource {
     std::int64_t capacity;
   };
 
-  const std::uint8_t* planes[2];
-  const __half* norms[2];
+  PlaneTokens keys, values;  // the head's
   const Parameters& p;
 
   __device__ PlaneSource(const Parameters& parameters, std::int64_t head, const std::uint8_t*)
-      : p(parameters) {
-    planes[0] = p.keys.planes + head * p.capacity * row_bytes;
-    planes[1] = p.values.planes + head * p.capacity * row_bytes;
-    norms[0] = p.keys.norms + head * p.capacity;
-    norms[1] = p.values.norms + head * p.capacity;
-  }
+      : keys(parameters.keys.at<Keys::row_bytes>(head * parameters.capacity)),
+        values(parameters.values.at<Values::row_bytes>(head * parameters.capacity)),
+        p(parameters) {}
 
   __device__ __forceinline__ void fetch(std::uint8_t* shared, std::int64_t first, int count) const {
-    constexpr int unit = D / 8;
-    const int lane = static_cast<int>(threadIdx.x % warp_size);
-#pragma unroll
-    for (int side = 0; side < 2; ++side) {
-      std::uint8_t* const rows = shared + side * half_stage;
-      const std::uint8_t* const from = planes[side] + first * row_bytes;
-#pragma unroll
-      for (int j = 0; j < bits; ++j) {
-        const int i = lane + warp_size * j;
-        const bool valid = i / bits < count;
-        copy_async<unit>(rows + i / bits * pitch + i % bits * unit, valid ? from + unit * i : from, valid);
-      }
-      if (lane < tile / 2) {
-        // The capacity is even, so that a pair's second norm may be read even where it is not used.
-        const bool valid = 2 * lane < count;
-        copy_async<4>(rows + tile * pitch + 4 * lane, norms[side] + first + (valid ? 2 * lane : 0), valid);
-      }
-    }
+    copy(shared, first, count);
     commit_copies();
   }
 
-  __device__ __forceinline__ float query_unit() const {
-    return p.keys.centroids.unit;
-  }
-  static float output_unit(const Parameters& p) {
-    return p.values.centroids.unit;
-  }
+  __device__ __forceinline__ float query_unit() const { return p.keys.centroids.unit; }
+  static float output_unit(const Parameters& p) { return p.values.centroids.unit; }
 
-  using Keys = KeyFragments<D, bits>;
-  using Values = ValueFragments<D, bits>;
+  using KeyOrder = KeyFragments<D, key_bits>;
+  using ValueOrder = ValueFragments<D, value_bits>;
   static __device__ constexpr int query_coordinate(int t, int s, int i) {
-    return Keys::key_coordinate(t, s, i);
+    return KeyOrder::key_coordinate(t, s, i);
   }
   static __device__ constexpr int output_coordinate(int g, int s, int upper) {
-    return Values::value_coordinate(g, s, upper);
+    return ValueOrder::value_coordinate(g, s, upper);
   }
 
   __device__ __forceinline__ void score(const std::uint8_t* shared, int j,
                                         const std::uint32_t (&query)[D / 16][4], float (&sums)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x % warp_size);
-    Keys keys;
-    keys.load(shared + (8 * j + lane / 4) * pitch, lane % 4);
-    float more[4] = {};  // a second chain of products, for one would wait for itself
-#pragma unroll
-    for (int k = 0; k < D / 32; ++k) {
-      std::uint32_t b[4];
-      keys.steps_of(p.keys.centroids, k, b);
-      multiply_add(sums, query[2 * k], b[0], b[1]);
-      multiply_add(more, query[2 * k + 1], b[2], b[3]);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sums[i] += more[i];
-  }
-  __device__ __forceinline__ float2 norms_at(const std::uint8_t* rows, int j) const {
-    const int t = static_cast<int>(threadIdx.x % 4);
-    return __half22float2(reinterpret_cast<const __half2*>(rows + tile * pitch)[4 * j + t]);
+    Keys::score(shared, j, p.keys.centroids, query, sums);
   }
   __device__ __forceinline__ float2 key_norms(const std::uint8_t* shared, int j) const {
-    return norms_at(shared, j);
+    return Keys::norms_at(shared, j);
   }
   __device__ __forceinline__ float2 value_norms(const std::uint8_t* shared, int j) const {
-    return norms_at(shared + half_stage, j);
+    return Values::norms_at(shared + Keys::bytes, j);
   }
   __device__ __forceinline__ void accumulate(const std::uint8_t* shared, int u, std::uint32_t b0,
                                              std::uint32_t b1, float (&sums)[D / 16][4]) const {
     const int lane = static_cast<int>(threadIdx.x % warp_size);
-    Values values;
-    values.load(shared + half_stage + 16 * u * pitch, pitch, lane / 4, lane % 4);
+    ValueOrder operand;
+    operand.load(shared + Keys::bytes + 16 * u * Values::pitch, Values::pitch, lane / 4, lane % 4);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      std::uint32_t a[Values::tiles_together][4];
-      values.tiles_of(p.values.centroids, k, a);
+      std::uint32_t a[ValueOrder::tiles_together][4];
+      operand.tiles_of(p.values.centroids, k, a);
 #pragma unroll
-      for (int i = 0; i < Values::tiles_together; ++i) {
-        multiply_add(sums[Values::tiles_together * k + i], a[i], b0, b1);
+      for (int i = 0; i < ValueOrder::tiles_together; ++i) {
+        multiply_add(sums[ValueOrder::tiles_together * k + i], a[i], b0, b1);
       }
     }
+  }
+
+ protected:
+  __device__ __forceinline__ void copy(std::uint8_t* shared, std::int64_t first, int count) const {
+    Keys::fetch(shared, keys.planes, keys.norms, first, count);
+    Values::fetch(shared + Keys::bytes, values.planes, values.norms, first, count);
+  }
+};
+
+// Two-stage keys (quantizers/prod_codec.hpp): behind planes and norms the signs and norms of residuals, as
+// many signs as coordinates, which count as planes of one bit.
+template <int D, int key_bits, int value_bits>
+struct SketchedSource : PlaneSource<D, key_bits, value_bits> {
+  using Plain = PlaneSource<D, key_bits, value_bits>;
+  using Signs = PlaneTile<D, 1>;
+  static constexpr bool sketched = true;
+  static constexpr int sign_offset = Plain::stage_bytes;
+  static constexpr int stage_bytes = (sign_offset + Signs::bytes + 15) / 16 * 16;
+
+  struct Parameters : Plain::Parameters {
+    PlaneTokens signs;
+    const float* sketched_queries;  // [heads, queries_per_head, D]
+  };
+
+  PlaneTokens signs;
+  const Parameters& p;
+
+  __device__ SketchedSource(const Parameters& parameters, std::int64_t head, const std::uint8_t* tables)
+      : Plain(parameters, head, tables),
+        signs(parameters.signs.template at<Signs::row_bytes>(head * parameters.capacity)),
+        p(parameters) {}
+
+  __device__ __forceinline__ void fetch(std::uint8_t* shared, std::int64_t first, int count) const {
+    Plain::copy(shared, first, count);
+    Signs::fetch(shared + sign_offset, signs.planes, signs.norms, first, count);
+    commit_copies();
+  }
+
+  __device__ __forceinline__ const float* sketched_queries() const { return p.sketched_queries; }
+  __device__ __forceinline__ float sketch_unit() const { return p.signs.centroids.unit; }
+  __device__ __forceinline__ void score_signs(const std::uint8_t* shared, int j,
+                                              const std::uint32_t (&query)[D / 16][4],
+                                              float (&sums)[4]) const {
+    Signs::score(shared + sign_offset, j, p.signs.centroids, query, sums);
+  }
+  __device__ __forceinline__ float2 residual_norms(const std::uint8_t* shared, int j) const {
+    return Signs::norms_at(shared + sign_offset, j);
   }
 };
 

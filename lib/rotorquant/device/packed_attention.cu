@@ -1,69 +1,38 @@
-#include <algorithm>
-#include <cmath>
-
-#include "rotorquant/core/half.hpp"
-#include "rotorquant/device/attention_run.cuh"
 #include "rotorquant/device/decoded_attention.cuh"
 #include "rotorquant/device/packed_attention.hpp"
-#include "rotorquant/device/plane_scores.cuh"
+#include "rotorquant/device/plane_attention.cuh"
 #include "rotorquant/device/trellis_attention.cuh"
-#include "rotorquant/quantizers/scalar_codec.hpp"
+#include "rotorquant/quantizers/prod_codec.hpp"
 
 namespace rotorquant::device {
 namespace {
 
-template <int D, int bits>
-class Attention final : public PackedAttention {
- public:
-  Attention(const ScalarCodec& keys, const ScalarCodec& values, int gpu)
-      : gpu_(gpu),
-        key_rotation_(keys.rotation().program()),
-        value_rotation_(values.rotation().program()),
-        key_centroids_(half_centroids(keys.codebook())),
-        value_centroids_(half_centroids(values.codebook())) {}
-
-  void attend(DeviceStream stream, DeviceWorkspace& workspace, const AttentionSize& size,
-              DeviceView<const float> queries, ConstCodes<Space::cuda> keys, ConstCodes<Space::cuda> values,
-              DeviceView<float> outputs) const override {
-    const CurrentDevice current(gpu_);
-    const typename PlaneSource<D, bits>::Parameters parameters{
-        {keys.arrays[0], reinterpret_cast<const __half*>(keys.arrays[1]), key_centroids_},
-        {values.arrays[0], reinterpret_cast<const __half*>(values.arrays[1]), value_centroids_},
-        size.capacity};
-    run_attention<PlaneSource<D, bits>>(stream, workspace, size, parameters, &key_rotation_, &value_rotation_,
-                                        queries, outputs);
-  }
-
- private:
-  int gpu_;
-  RowRotation key_rotation_, value_rotation_;
-  HalfCentroids key_centroids_, value_centroids_;
-};
-
-template <int D>
-std::unique_ptr<PackedAttention> make_of_dim(const ScalarCodec& keys, const ScalarCodec& values, int gpu) {
-  switch (keys.codebook().bits()) {
-    case 2:
-      return std::make_unique<Attention<D, 2>>(keys, values, gpu);
-    case 3:
-      return std::make_unique<Attention<D, 3>>(keys, values, gpu);
-    default:
-      return std::make_unique<Attention<D, 4>>(keys, values, gpu);
-  }
+// A scalar codec of 64 or 128 coordinates that `most` bits or fewer, and `least` or more, can be read from.
+const ScalarCodec* plane_codec(const Quantizer& quantizer, int least, int most) {
+  const auto* const codec = dynamic_cast<const ScalarCodec*>(&quantizer);
+  if (codec == nullptr || !has_plane_scores(*codec) || codec->codebook().bits() < least ||
+      codec->codebook().bits() > most)
+    return nullptr;
+  return codec;
 }
 
 // Nothing where the pair has no kernel of its own.
 std::unique_ptr<PackedAttention> make_scalar_attention(const Quantizer& keys, const Quantizer& values,
                                                        int gpu) {
-  const auto* const key_codec = dynamic_cast<const ScalarCodec*>(&keys);
-  const auto* const value_codec = dynamic_cast<const ScalarCodec*>(&values);
-  if (key_codec == nullptr || value_codec == nullptr || !has_plane_scores(*key_codec) ||
-      !has_plane_scores(*value_codec) || keys.dim() != values.dim() ||
-      key_codec->codebook().bits() != value_codec->codebook().bits()) {
-    return nullptr;
+  const ScalarCodec* const value_codec = plane_codec(values, 2, 4);
+  if (value_codec == nullptr || keys.dim() != values.dim()) return nullptr;
+  const bool narrow = values.dim() == 64;
+  if (const auto* const two_stages = dynamic_cast<const ProdCodec*>(&keys)) {
+    const ScalarCodec* const codec = plane_codec(two_stages->stage1(), 1, 3);
+    const QjlSketch& sketch = two_stages->sketch();
+    if (codec == nullptr || sketch.sketch_dim() != keys.dim()) return nullptr;
+    return narrow ? make_sketched_attention<64>(*codec, sketch, *value_codec, gpu)
+                  : make_sketched_attention<128>(*codec, sketch, *value_codec, gpu);
   }
-  return keys.dim() == 64 ? make_of_dim<64>(*key_codec, *value_codec, gpu)
-                          : make_of_dim<128>(*key_codec, *value_codec, gpu);
+  const ScalarCodec* const codec = plane_codec(keys, 2, 4);
+  if (codec == nullptr) return nullptr;
+  return narrow ? make_plane_attention<64>(*codec, *value_codec, gpu)
+                : make_plane_attention<128>(*codec, *value_codec, gpu);
 }
 
 }  // namespace

@@ -30,10 +30,11 @@ class PackedAttention {
                       ConstCodes<Space::cuda> values, DeviceView<float> outputs) const = 0;
 };
 
-// Keys and values of two plain quantizers of the same dimension, on one GPU. Straight from codes where both are
-// of the same width, 64 or 128 coordinates, and scalar (2 to 4 bits, a codebook symmetric about 0, norms in
-// fp16) or trellis codes (memory 5, 2 or 3 bits); any other pair is decoded part by part in 64 MiB of the
-// workspace. Errors: those of make_device_quantizer; different dimensions.
+// Keys and values of two quantizers of the same dimension, on one GPU. Straight from codes of 64 or 128
+// coordinates where values are scalar codes of 2 to 4 bits and keys too, of that or another width, or in two
+// stages of 2 to 4 bits with as many signs as coordinates (codebooks symmetric about 0, norms in fp16), and
+// where both are trellis codes of the same width (memory 5, 2 or 3 bits); any other pair is decoded part by
+// part in 64 MiB of the workspace. Errors: those of make_device_quantizer; different dimensions.
 std::unique_ptr<PackedAttention> make_packed_attention(std::shared_ptr<const Quantizer> keys,
                                                        std::shared_ptr<const Quantizer> values, int gpu);
 

@@ -123,13 +123,22 @@ struct QueryColumns {
 };
 
 // Without a branch, which would keep the work on different keys from overlapping.
+template <bool adds>
 __device__ __forceinline__ void store_if(bool condition, float* to, float value) {
+  if constexpr (adds) {
+    // Nothing else adds to the score, so that it is the sum of two numbers in any order.
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p red.global.add.f32 [%0], %1;\n}\n" ::"l"(to),
+                 "f"(value), "r"(static_cast<int>(condition))
+                 : "memory");
+    return;
+  }
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to),
                "f"(value), "r"(static_cast<int>(condition))
                : "memory");
 }
 
-template <int D, int bits, int blocks>
+// adds: to the scores that are there.
+template <int D, int bits, int blocks, bool adds>
 __global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
     score_kernel(const __grid_constant__ IntegerCentroids centroids, const float* queries, int count_queries,
                  const std::uint8_t* codes, const __half* norms, std::int64_t n, float* scores) {
@@ -206,7 +215,7 @@ __global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
           const int rest = 256 * (high[1] + low[0]) + low[1];
           const float sum = fmaf(65536.0F, static_cast<float>(high[0]), static_cast<float>(rest));
           const bool asked = block_queries * b + t < count_queries && 16 * j + 8 * r < left;
-          store_if(asked, out + b * block_queries * n + 16 * j + 8 * r, sum * (norm * query.unit[b]));
+          store_if<adds>(asked, out + b * block_queries * n + 16 * j + 8 * r, sum * (norm * query.unit[b]));
         }
       }
     }
@@ -215,7 +224,7 @@ __global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
   }
 }
 
-template <int D, int bits>
+template <int D, int bits, bool adds = false>
 void launch(cudaStream_t stream, const IntegerCentroids& centroids, const float* queries, std::int64_t m,
             const std::uint8_t* codes, const std::uint8_t* norms, std::int64_t n, float* scores) {
   constexpr std::size_t bytes =
@@ -242,9 +251,9 @@ void launch(cudaStream_t stream, const IntegerCentroids& centroids, const float*
   for (std::int64_t first = 0; first < m; first += together) {
     const std::int64_t count = m - first < together ? m - first : together;
     if (count <= block_queries) {
-      run(score_kernel<D, bits, 1>, first, count);
+      run(score_kernel<D, bits, 1, adds>, first, count);
     } else {
-      run(score_kernel<D, bits, most_query_blocks>, first, count);
+      run(score_kernel<D, bits, most_query_blocks, adds>, first, count);
     }
   }
 }
@@ -263,7 +272,7 @@ bool is_symmetric(const Codebook& codebook) {
 
 bool has_plane_scores(const ScalarCodec& codec) {
   const int bits = codec.codebook().bits();
-  return bits >= 2 && bits <= 4 && is_symmetric(codec.codebook()) && codec.norm_type() == NormType::fp16 &&
+  return bits <= 4 && is_symmetric(codec.codebook()) && codec.norm_type() == NormType::fp16 &&
          codec.scale_rule() != ScaleRule::none && codec.rotation().output_dim() == codec.dim() &&
          (codec.dim() == 64 || codec.dim() == 128);
 }
@@ -316,6 +325,8 @@ void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids
     kernel(stream, centroids, rotated_queries, m, codes, norms, n, scores);
   };
   switch (bits) {
+    case 1:
+      return dim == 64 ? run(launch<64, 1>) : run(launch<128, 1>);
     case 2:
       return dim == 64 ? run(launch<64, 2>) : run(launch<128, 2>);
     case 3:
@@ -323,6 +334,20 @@ void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids
     default:
       return dim == 64 ? run(launch<64, 4>) : run(launch<128, 4>);
   }
+}
+
+bool has_sign_scores(std::int64_t sketch_dim, NormType norm_type) {
+  return (sketch_dim == 64 || sketch_dim == 128) && norm_type == NormType::fp16;
+}
+
+void add_sign_scores(cudaStream_t stream, int sketch_dim, float factor, const float* sketched_queries,
+                     std::int64_t m, const std::uint8_t* signs, const std::uint8_t* norms, std::int64_t n,
+                     float* scores) {
+  if (n == 0 || m == 0) return;
+  // Codes of one bit: 0 stands for 32767 + 1/2 units, 1 for -32768 + 1/2.
+  const IntegerCentroids table{{0x00FFU, 0U}, {0x807FU, 0U}, factor / 32767.5F};
+  const auto run = [&](auto kernel) { kernel(stream, table, sketched_queries, m, signs, norms, n, scores); };
+  sketch_dim == 64 ? run(launch<64, 1, true>) : run(launch<128, 1, true>);
 }
 
 }  // namespace rotorquant::device

@@ -10,7 +10,7 @@ namespace rotorquant::device {
 // Boundaries and centroids of both signs alike, bit for bit.
 bool is_symmetric(const Codebook& codebook);
 
-// Scalar codes of 2 to 4 bits and 64 or 128 coordinates, a codebook symmetric about 0, norms in fp16.
+// Scalar codes of 1 to 4 bits and 64 or 128 coordinates, a codebook symmetric about 0, norms in fp16.
 bool has_plane_scores(const ScalarCodec& codec);
 
 // Their unit is chosen so that all centroids lie near fp16 numbers: the largest relative error falls from
@@ -31,5 +31,19 @@ IntegerCentroids integer_centroids(const Codebook& codebook);
 void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
                   const std::uint8_t* norms, std::int64_t n, float* scores);
+
+// A sketch's signs (quantizers/qjl.hpp) as codes of one bit with these centroids: factor and -factor.
+inline HalfCentroids sign_centroids(float factor) {
+  constexpr std::uint32_t high_bytes = 0xBC3C;  // of fp16 1 and -1
+  return {{0U, 0U}, {high_bytes, 0U}, factor};
+}
+
+// Sketches of 64 or 128 signs, norms in fp16.
+bool has_sign_scores(std::int64_t sketch_dim, NormType norm_type);
+// scores(i, t) += factor norms(t) <sketched_queries(i), signs(t)>; sketched_queries [m, sketch_dim], scores
+// [m, n].
+void add_sign_scores(cudaStream_t stream, int sketch_dim, float factor, const float* sketched_queries,
+                     std::int64_t m, const std::uint8_t* signs, const std::uint8_t* norms, std::int64_t n,
+                     float* scores);
 
 }  // namespace rotorquant::device

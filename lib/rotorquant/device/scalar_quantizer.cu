@@ -1,4 +1,5 @@
 #include "rotorquant/device/scalar_quantizer.cuh"
+#include "rotorquant/device/prod_quantizer.cuh"
 #include "rotorquant/device/shapes.cuh"
 #include "rotorquant/device/trellis_quantizer.cuh"
 
@@ -93,6 +94,9 @@ std::unique_ptr<DeviceQuantizer> make_device_quantizer(std::shared_ptr<const Qua
   }
   if (const auto* scalar = dynamic_cast<const ScalarCodec*>(quantizer.get())) {
     return std::make_unique<device::ScalarQuantizer>(quantizer, *scalar, gpu);
+  }
+  if (const auto* two_stages = dynamic_cast<const ProdCodec*>(quantizer.get())) {
+    return std::make_unique<device::ProdQuantizer>(quantizer, *two_stages, gpu);
   }
   if (const auto* trellis = dynamic_cast<const TrellisCodec*>(quantizer.get())) {
     return std::make_unique<device::TrellisQuantizer>(quantizer, *trellis, gpu);

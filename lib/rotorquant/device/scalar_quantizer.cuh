@@ -23,6 +23,7 @@ class ScalarQuantizer final : public DeviceQuantizer {
   void finish(DeviceStream stream) const override { refusals_.finish(stream); }
 
   ScalarView view() const;
+  unsigned long long* refusals() const { return refusals_.data(); }
 
  private:
   std::shared_ptr<const Quantizer> owner_;  // keeps codec_ alive

@@ -29,6 +29,13 @@ class ProdCodec final : public Quantizer {
   // Stage 1 alone: its codes are the first arrays of this codec's, so that it decodes them as they are.
   const ScalarCodec& stage1() const { return *stage1_; }
   const QjlSketch& sketch() const { return sketch_; }
+  // Where the signs and the residual norms are among layout().arrays.
+  std::size_t sign_array() const { return sign_array_; }
+  std::size_t residual_array() const { return residual_array_; }
+
+  std::optional<std::string> unsupported_on(Space space) const override {
+    return stage1_->unsupported_on(space);
+  }
 
  private:
   // sign(S r) times factor * ||r||, [codes.count, sketch_dim].
@@ -37,8 +44,8 @@ class ProdCodec final : public Quantizer {
   std::shared_ptr<const ScalarCodec> stage1_;
   QjlSketch sketch_;
   CodeLayout layout_;
-  std::size_t sign_array_;      // index of the signs among layout_.arrays
-  std::size_t residual_array_;  // and of the residual norms
+  std::size_t sign_array_;
+  std::size_t residual_array_;
 };
 
 }  // namespace rotorquant

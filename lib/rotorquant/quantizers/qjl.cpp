@@ -21,7 +21,7 @@ QjlSketch::QjlSketch(std::int64_t dim, std::int64_t sketch_dim, std::vector<floa
     throw Error("QJL sketch: " + std::to_string(matrix_.size()) +
                 " entries; valid: qjl_dim * dim = " + std::to_string(dim * sketch_dim));
   }
-  transpose_ = transpose({matrix_.data(), sketch_dim, dim});
+  transpose_ = rotorquant::transpose({matrix_.data(), sketch_dim, dim});
 }
 
 QjlSketch QjlSketch::random(std::int64_t dim, std::int64_t sketch_dim, std::uint64_t seed) {

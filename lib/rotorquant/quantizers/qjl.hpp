@@ -23,6 +23,8 @@ class QjlSketch {
   std::int64_t sketch_dim() const { return sketch_dim_; }
   // sqrt(pi/2) / m.
   float factor() const { return factor_; }
+  const std::vector<float>& matrix() const { return matrix_; }        // S [sketch_dim, dim]
+  const std::vector<float>& transpose() const { return transpose_; }  // [dim, sketch_dim]
 
   // x [n, dim] -> S x, [n, sketch_dim].
   void project(HostView<const float> x, HostView<float> projections) const;

@@ -52,6 +52,26 @@ TEST(PackedAttention, IsThatOfTheDecodedCache) {
   }
 }
 
+// Keys and values of different widths, and keys in two stages.
+TEST(PackedAttention, TakesWidthsOfKeysAndValuesByThemselves) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for (const std::string keys : {"rotorquant", "turboquant-prod", "rotorquant-prod:rotation=cascade"}) {
+    for (const std::int64_t dim : {64, 128}) {
+      for (const int key_bits : {2, 3, 4}) {
+        for (const int value_bits : {2, 3, 4}) {
+          SCOPED_TRACE(fmt::format("{} of {} bits, values of {}", keys, key_bits, value_bits));
+          for (const AttentionSize& size : sizes) {
+            expect_attention(build(keys, key_bits, dim, 1), build("rotorquant", value_bits, dim, 101), size,
+                             workspace);
+            if (HasFatalFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
 // Widths, dimensions, memories and pairs without a kernel from codes.
 TEST(PackedAttention, IsThatOfTheDecodedCacheForEveryOtherPair) {
   ROTORQUANT_NEEDS_GPU();
@@ -61,7 +81,9 @@ TEST(PackedAttention, IsThatOfTheDecodedCacheForEveryOtherPair) {
     int bits;
   };
   const std::string trellis = "rotorquant:codec=trellis";
-  const std::pair<Side, Side> pairs[] = {{{"rotorquant", 3}, {"rotorquant", 2}},
+  const std::pair<Side, Side> pairs[] = {{{"rotorquant", 5}, {"rotorquant", 2}},
+                                         {{"rotorquant-prod", 5}, {"turboquant-prod", 3}},
+                                         {{"turboquant-prod:qjl_dim=72", 3}, {"rotorquant", 3}},
                                          {{"rotorquant", 1}, {"turboquant", 8}},
                                          {{"turboquant:norm=fp32", 5}, {"planarquant", 4}},
                                          {{trellis, 3}, {"rotorquant", 3}},

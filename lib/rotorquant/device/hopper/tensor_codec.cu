@@ -50,9 +50,9 @@ bool make_operands(std::span<const float> matrix, int dim, Buffer<std::uint8_t>&
     return row < dim && column < dim ? matrix[static_cast<std::size_t>(row * dim + column)] : 0.0F;
   };
   const auto forward =
-      operand_of<typename Kind::Encode>(true, [&](int result, int inner) { return -entry(result, inner); });
+      encode_operand_of<typename Kind::Encode>([&](int result, int inner) { return -entry(result, inner); });
   const auto backward =
-      operand_of<typename Kind::Decode>(false, [&](int result, int inner) { return entry(inner, result); });
+      decode_operand_of<typename Kind::Decode>([&](int result, int inner) { return entry(inner, result); });
   if (!forward || !backward) return false;
   encode = Buffer<std::uint8_t>(*forward);
   decode = Buffer<std::uint8_t>(*backward);

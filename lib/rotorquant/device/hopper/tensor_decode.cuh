@@ -88,6 +88,27 @@ __device__ __forceinline__ uint4 pack_chunk(ElementType type, const float (&valu
   return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
+// Brings a warp's 16 rows from `first` on and their norms to shared memory: in the background, but for what
+// the end of all rows cuts off.
+template <typename Shape, bool whole>
+__device__ __forceinline__ void fetch_codes(const TensorDecode& p, std::int64_t first, std::uint8_t* rows,
+                                            std::uint8_t* norms, int lane) {
+  const int row_bytes = p.bits * (dim_of<Shape, whole>(p.dim) / 8);
+  const std::uint8_t* const from = p.codes + first * row_bytes;
+  if (first + rows_a_warp <= p.n) {
+#pragma unroll
+    for (int i = 0; i < most_tensor_bits * Shape::dim / 8; i += warp_size) {
+      const int chunk = i + lane;
+      if (chunk < row_bytes) copy_async_16(rows + 16 * chunk, from + 16 * chunk);
+    }
+    if (lane < 2) copy_async_16(norms + 16 * lane, p.norms + first + 8 * lane);
+  } else {
+    const int count = static_cast<int>(max(p.n - first, std::int64_t{0}));
+    for (int i = lane; i < count * row_bytes; i += warp_size) rows[i] = from[i];
+    if (lane < count) reinterpret_cast<__half*>(norms)[lane] = p.norms[first + lane];
+  }
+}
+
 // The decoder as a job of run_tiles.
 template <typename Shape, bool whole>
 struct DecodeJob {
@@ -108,29 +129,10 @@ struct DecodeJob {
     return tile * wgmma_rows + place.warp % 4 * rows_a_warp;
   }
 
-  // One group of background copies: the warp's 16 rows and their norms. At the very end they are not in the
-  // background.
+  // One group of background copies.
   __device__ __forceinline__ void fetch(std::int64_t tile, int into) const {
-    const std::int64_t first = row_of(tile);
-    const int row_bytes = p.bits * row_chunks();
     std::uint8_t* const to = codes + into * Memory::stage_bytes;
-    const std::uint8_t* const from = p.codes + first * row_bytes;
-    if (first + rows_a_warp <= p.n) {
-#pragma unroll
-      for (int i = 0; i < most_tensor_bits * Shape::dim / 8; i += warp_size) {
-        const int chunk = i + place.lane;
-        if (chunk < row_bytes) copy_async_16(to + 16 * chunk, from + 16 * chunk);
-      }
-      if (place.lane < 2) {
-        copy_async_16(to + Memory::norm_offset + 16 * place.lane, p.norms + first + 8 * place.lane);
-      }
-    } else {
-      const int count = static_cast<int>(max(p.n - first, std::int64_t{0}));
-      for (int i = place.lane; i < count * row_bytes; i += warp_size) to[i] = from[i];
-      if (place.lane < count) {
-        reinterpret_cast<__half*>(to + Memory::norm_offset)[place.lane] = p.norms[first + place.lane];
-      }
-    }
+    fetch_codes<Shape, whole>(p, row_of(tile), to, to + Memory::norm_offset, place.lane);
     commit_copies();
   }
   __device__ __forceinline__ void begin(std::int64_t tile) const {

@@ -57,7 +57,29 @@ struct TensorRows {
   // root halves what they add up to and adds its own.
   static constexpr float norm_uncertainty = (Shape::dim / 16 + 4) * 0x1p-25F + 0x1p-23F;
 
-  // bf16 as fp16, times a power of two of each row.
+  // The same, exact where their 16-bit form would be in doubt. Lanes t = 0 and 1 of a row's four store them.
+  static __device__ __forceinline__ void find_kept_norms(const Operand& operand, float (&norm)[2], int t) {
+    find_norms(operand, norm);
+    const bool doubt = t < 2 && in_doubt(t == 0 ? norm[0] : norm[1], norm_uncertainty);
+    if (__any_sync(0xFFFFFFFFU, doubt)) find_exact_norms<T>(operand, norm);
+  }
+
+  // Rows as fp16: bf16 ones times 2^-exponent of their norms, which are brought along; subnormal norms cannot
+  // be stored and their codes do not matter.
+  static __device__ __forceinline__ void make_half(Operand& operand, float (&norm)[2]) {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+      float power[2];
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const std::uint32_t exponent = min(max(__float_as_uint(norm[r]) >> 23, 1U), 253U);
+        power[r] = __uint_as_float((254U - exponent) << 23);
+        norm[r] *= power[r];
+      }
+      convert(operand, power);
+    }
+  }
+
+ private:
   static __device__ __forceinline__ void convert(Operand& operand, const float (&scale)[2]) {
 #pragma unroll
     for (int s = 0; s < Shape::steps; ++s) {
@@ -71,10 +93,27 @@ struct TensorRows {
   }
 };
 
+// Stores the norms of a warp's rows, of which `first` is the first.
+__device__ __forceinline__ void keep_norms(const float (&norm)[2], const TensorEncode& p, std::int64_t first,
+                                           const TensorPlace& place) {
+  const std::int64_t at = first + place.g + 8 * place.t;
+  if (place.t >= 2 || at >= p.n) return;
+  const float own = place.t == 0 ? norm[0] : norm[1];
+  p.norms[at] = __float2half_rn(own);
+  check_norm(p.refusals, NormType::fp16, own, at);
+}
+
 // The thread's i-th coordinate of row g + 8 r, times -1.
 template <typename Shape>
 __device__ __forceinline__ float sum_of(const float (&sums)[Shape::columns / 2], int r, int i) {
   return sums[i / 2 * 4 + 2 * r + i % 2];
+}
+
+// What quantization wants to know of a row with this norm.
+template <int curve_bits>
+__device__ __forceinline__ float quantizer_scale(const MagnitudeCurve& curve, float norm) {
+  if constexpr (curve_bits > 0) return IndexPlanes<curve_bits>::measure(curve, norm, tensor_scale);
+  return norm > 0.0F ? __fdividef(-SearchTable::scale / tensor_scale, norm) : 0.0F;
 }
 
 // Planes of the thread's coordinates of both rows; bit i: the i-th coordinate. 2 or 3 bits, see IndexPlanes.
@@ -226,34 +265,12 @@ struct EncodeJob {
     __syncwarp();
     fetch(tile + stride);
     float norm[2];
-    Rows::find_norms(operand_, norm);
-    // Lanes 0 and 1 of a row's four store them.
-    const bool doubt = place.t < 2 && in_doubt(place.t == 0 ? norm[0] : norm[1], Rows::norm_uncertainty);
-    if (__any_sync(0xFFFFFFFFU, doubt)) find_exact_norms<T>(operand_, norm);
-    const std::int64_t at = row_of(tile) + place.g + 8 * place.t;
-    if (place.t < 2 && codes.part == 0 && at < p.n) {
-      const float own = place.t == 0 ? norm[0] : norm[1];
-      p.norms[at] = __float2half_rn(own);
-      check_norm(p.refusals, NormType::fp16, own, at);
-    }
-    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-      // 2^-exponent of the norm; subnormal norms cannot be stored and their codes do not matter.
-      float power[2];
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const std::uint32_t exponent = min(max(__float_as_uint(norm[r]) >> 23, 1U), 253U);
-        power[r] = __uint_as_float((254U - exponent) << 23);
-        norm[r] *= power[r];
-      }
-      Rows::convert(operand_, power);
-    }
+    Rows::find_kept_norms(operand_, norm, place.t);
+    if (codes.part == 0) keep_norms(norm, p, row_of(tile), place);
+    Rows::make_half(operand_, norm);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      if constexpr (curve_bits > 0) {
-        scale[parity][r] = IndexPlanes<curve_bits>::measure(p.curve, norm[r], tensor_scale);
-      } else {
-        scale[parity][r] = norm[r] > 0.0F ? __fdividef(-SearchTable::scale / tensor_scale, norm[r]) : 0.0F;
-      }
+      scale[parity][r] = quantizer_scale<curve_bits>(p.curve, norm[r]);
     }
   }
 

@@ -12,9 +12,11 @@
 namespace rotorquant::device {
 
 // Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding.
-// Nothing if the pieces' products leave out an entry that is not 0.
-template <typename Shape, typename Entry>
-std::optional<std::vector<std::uint8_t>> operand_of(bool encode, const Entry& entry) {
+// inner_of(step, k), result_of(piece, n): which coordinates stand where. Nothing if the pieces' products leave
+// out an entry that is not 0.
+template <typename Shape, typename Inner, typename Result, typename Entry>
+std::optional<std::vector<std::uint8_t>> operand_of(const Inner& inner_of, const Result& result_of,
+                                                    const Entry& entry) {
   std::vector<std::uint8_t> image(Shape::pieces * Shape::piece_bytes, 0);
   std::vector<bool> covered(Shape::dim * Shape::dim, false);
   const auto put = [&](std::size_t at, float value) {
@@ -25,9 +27,9 @@ std::optional<std::vector<std::uint8_t>> operand_of(bool encode, const Entry& en
   for (int piece = 0; piece < Shape::pieces; ++piece) {
     for (int i = 0; i < Shape::piece_steps * wgmma_depth; ++i) {
       const int step = Shape::step_of(piece, i / wgmma_depth), k = i % wgmma_depth;
-      const int inner = encode ? Shape::encode_inner(step, k) : Shape::decode_inner(step, k);
+      const int inner = inner_of(step, k);
       for (int n = 0; n < Shape::columns; ++n) {
-        const int result = encode ? Shape::encode_column(piece, n) : Shape::decode_column(piece, n);
+        const int result = result_of(piece, n);
         const float value = entry(result, inner) * tensor_scale;
         const int at = piece * Shape::piece_bytes +
                        i / operand_block_depth * operand_block_bytes(Shape::columns) +
@@ -46,6 +48,15 @@ std::optional<std::vector<std::uint8_t>> operand_of(bool encode, const Entry& en
     }
   }
   return image;
+}
+
+template <typename Shape, typename Entry>
+auto encode_operand_of(const Entry& entry) {
+  return operand_of<Shape>(Shape::encode_inner, Shape::encode_column, entry);
+}
+template <typename Shape, typename Entry>
+auto decode_operand_of(const Entry& entry) {
+  return operand_of<Shape>(Shape::decode_inner, Shape::decode_column, entry);
 }
 
 // Whether the GPU that is current has these kernels' instructions.

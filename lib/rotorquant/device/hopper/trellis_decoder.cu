@@ -142,7 +142,7 @@ std::unique_ptr<TrellisTensorDecoder> TrellisTensorDecoder::of(const TrellisCode
         "look-up of the GPU");
   const std::vector<float> matrix = matrix_of(codec.rotation());
   dispatch(made->dim_, made->bits_, [&]<typename Shape, int bits>() {
-    const auto operand = operand_of<Shape>(false, [&](int result, int inner) {
+    const auto operand = decode_operand_of<Shape>([&](int result, int inner) {
       return matrix[static_cast<std::size_t>(inner * Shape::dim + result)];
     });
     made->matrix_ = Buffer<std::uint8_t>(*operand);

@@ -1,0 +1,8 @@
+#include "rotorquant/device/plane_attention.cuh"
+
+namespace rotorquant::device {
+
+template std::unique_ptr<PackedAttention> make_plane_attention<64>(const ScalarCodec&, const ScalarCodec&,
+                                                                   int);
+
+}  // namespace rotorquant::device
