@@ -9,12 +9,13 @@
 
 namespace rotorquant::device {
 
-enum class Refusal : unsigned { value = 0, norm = 1, residual = 2, scale = 3 };
+enum class Refusal : unsigned { value, norm, residual, scale, transform, cost, centroid };
+inline constexpr int refusal_bits = 3;
 
 inline constexpr unsigned long long no_refusal = ~0ULL;
 
 __device__ inline void refuse(unsigned long long* first, std::int64_t row, Refusal reason) {
-  atomicMin(first, static_cast<unsigned long long>(row) << 2 | static_cast<unsigned>(reason));
+  atomicMin(first, static_cast<unsigned long long>(row) << refusal_bits | static_cast<unsigned>(reason));
 }
 
 // Why the norm of a row cannot be stored, if it cannot.
@@ -43,8 +44,10 @@ class RefusalWord {
     if (first == no_refusal) return;
     check(cudaMemsetAsync(word_.data(), 0xFF, sizeof first, stream), "clearing of device memory");
     check(cudaStreamSynchronize(stream), "work on the GPU");
-    const std::string row = "encode: row " + std::to_string(first >> 2);
-    switch (static_cast<Refusal>(first & 3U)) {
+    const auto reason = static_cast<Refusal>(first & ((1U << refusal_bits) - 1U));
+    const std::string row = std::string(reason == Refusal::centroid ? "decode" : "encode") + ": row " +
+                            std::to_string(first >> refusal_bits);
+    switch (reason) {
       case Refusal::value:
         throw Error(row + " has a value that is not finite; valid: finite values");
       case Refusal::norm:
@@ -59,6 +62,12 @@ class RefusalWord {
         throw Error(row +
                     " has a root mean square above the trellis code's scales; valid: such rows with a "
                     "larger scale_offset");
+      case Refusal::transform:
+        throw Error(row + " overflows float32 once transformed; valid: keys like those of the calibration");
+      case Refusal::cost:
+        throw Error(row + " has an error that overflows float32; valid: keys below 1e18");
+      case Refusal::centroid:
+        throw Error(row + " names a centroid beyond the last; valid: codes of this quantizer");
     }
   }
 

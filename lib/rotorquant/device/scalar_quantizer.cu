@@ -1,5 +1,6 @@
-#include "rotorquant/device/scalar_quantizer.cuh"
+#include "rotorquant/device/calibrated_quantizer.cuh"
 #include "rotorquant/device/prod_quantizer.cuh"
+#include "rotorquant/device/scalar_quantizer.cuh"
 #include "rotorquant/device/shapes.cuh"
 #include "rotorquant/device/trellis_quantizer.cuh"
 
@@ -100,6 +101,9 @@ std::unique_ptr<DeviceQuantizer> make_device_quantizer(std::shared_ptr<const Qua
   }
   if (const auto* trellis = dynamic_cast<const TrellisCodec*>(quantizer.get())) {
     return std::make_unique<device::TrellisQuantizer>(quantizer, *trellis, gpu);
+  }
+  if (const auto* calibrated = dynamic_cast<const CalibratedCodec*>(quantizer.get())) {
+    return std::make_unique<device::CalibratedQuantizer>(quantizer, *calibrated, gpu);
   }
   throw Error("GPU: no CUDA kernels for this quantizer");
 }

@@ -9,6 +9,7 @@
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/device/device_quantizer.hpp"
 
 namespace rotorquant {
 
@@ -119,6 +120,12 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
     // The metric is the trellis' from here on: descent over single indices does not apply to its symbols.
     trellis_.emplace(widths_, order, std::move(metric_), code.memory);
   }
+}
+
+std::optional<std::string> CalibratedCodec::unsupported_on(Space space) const {
+  if (space == Space::cpu) return std::nullopt;
+  if (trellis_) return "calibrated keys in trellis codes have scores and attention on a GPU alone";
+  return unsupported_device_dim(layout_.dim);
 }
 
 }  // namespace rotorquant

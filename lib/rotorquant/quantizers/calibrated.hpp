@@ -70,14 +70,30 @@ class CalibratedCodec final : public Quantizer {
   void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
                      const HostTensor& x) const override;
 
+  // Scalar levels at up to max_device_dim coordinates: encode, decode and scores of keys before RoPE.
+  std::optional<std::string> unsupported_on(Space space) const override;
+
   const CalibratedParameters& parameters() const { return *parameters_; }
   const SequenceAdaptation& adaptation() const { return adaptation_; }
+  const CalibratedSearch& search() const { return search_; }
   const std::vector<std::uint8_t>& widths() const { return widths_; }  // [dim]
   const MixedPlanes& planes() const { return planes_; }
   const CalibratedTrellis* trellis() const { return trellis_ ? &*trellis_ : nullptr; }
   // What decoding adds and multiplies by, as a matrix: x^ = c + h + n (y^ in storage order) backward.
   std::span<const float> shift() const { return shift_; }        // [dim]
   std::span<const float> backward() const { return backward_; }  // [dim, dim]
+  // What encoding and decoding go by step by step.
+  const CascadeProgram& forward_steps() const { return forward_; }     // x - h -> F (x - h) / sigma
+  const CascadeProgram& backward_steps() const { return inverse_; }    // y^ -> F^-1 (sigma y^)
+  std::span<const NormalLevels> levels() const { return codebooks_; }  // [9], by width
+  std::span<const float> transformed_centroids() const {
+    return centroids_forward_;
+  }                                                               // [C, dim]: F c / sigma
+  std::span<const float> scales() const { return scales_; }       // n by scale code
+  std::span<const double> energies() const { return energies_; }  // [k]: the least squared norm of code k + 1
+  std::span<const float> metric() const { return metric_; }       // [dim, dim], after F; without a trellis
+  // The least squared norm that a residual counts as.
+  double least_energy() const;
 
  private:
   struct Workspace;

@@ -59,10 +59,14 @@ struct CalibratedCodec::Workspace {
   CalibratedTrellis::Workspace trellis;
 };
 
+double CalibratedCodec::least_energy() const {
+  return static_cast<double>(layout_.dim) * scale_floor * scale_floor;
+}
+
 std::int32_t CalibratedCodec::nearest_scale_code(double energy) const {
-  const double least = static_cast<double>(layout_.dim) * scale_floor * scale_floor;
   return static_cast<std::int32_t>(
-      std::upper_bound(energies_.begin(), energies_.end(), std::max(energy, least)) - energies_.begin());
+      std::upper_bound(energies_.begin(), energies_.end(), std::max(energy, least_energy())) -
+      energies_.begin());
 }
 
 // Of the key x - h that lies at that centroid.

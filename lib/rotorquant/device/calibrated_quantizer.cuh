@@ -1,0 +1,45 @@
+#pragma once
+// The device form of calibrated codecs with scalar levels; scores are of keys before RoPE.
+#include <memory>
+
+#include "rotorquant/device/calibrated_rows.cuh"
+#include "rotorquant/device/refusals.cuh"
+#include "rotorquant/device/runtime.cuh"
+
+namespace rotorquant::device {
+
+class CalibratedQuantizer final : public DeviceQuantizer {
+ public:
+  CalibratedQuantizer(std::shared_ptr<const Quantizer> owner, const CalibratedCodec& codec, int gpu);
+
+  const CodeLayout& layout() const override { return codec_.layout(); }
+  void encode(DeviceStream stream, const ConstDeviceTensor& x, Codes<Space::cuda> codes) const override;
+  void decode(DeviceStream stream, ConstCodes<Space::cuda> codes, const DeviceTensor& x) const override;
+  void score(DeviceStream stream, DeviceWorkspace& workspace, DeviceView<const float> queries,
+             ConstCodes<Space::cuda> codes, DeviceView<float> scores) const override;
+  void finish(DeviceStream stream) const override { refusals_.finish(stream); }
+
+ private:
+  // A cascade's steps in device memory.
+  struct Program {
+    explicit Program(const CascadeProgram& program);
+    ColumnProgram view() const;
+
+    Buffer<ColumnStep> steps;
+    Buffer<int> slots;
+    Buffer<float> scales;
+  };
+
+  CalibratedView view() const;
+
+  std::shared_ptr<const Quantizer> owner_;  // keeps codec_ alive
+  const CalibratedCodec& codec_;
+  int gpu_;
+  Program forward_, backward_;
+  Buffer<float> levels_, boundaries_;
+  Buffer<float> shift_, centroids_, transformed_, offsets_, scales_, diagonal_, metric_;
+  Buffer<double> energies_;
+  RefusalWord refusals_;
+};
+
+}  // namespace rotorquant::device

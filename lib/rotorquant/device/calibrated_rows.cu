@@ -1,0 +1,134 @@
+#include "rotorquant/device/calibrated_rows.cuh"
+#include "rotorquant/device/elements.cuh"
+#include "rotorquant/device/launch.cuh"
+#include "rotorquant/device/refusals.cuh"
+
+namespace rotorquant::device {
+namespace {
+
+// 1 to 32 bits of a code in shared memory from `bit` on; bits beyond `end` are unspecified.
+__device__ std::uint32_t read_bits(const std::uint8_t* code, int bit, int end) {
+  const int last = (end - 1) / 8;
+  std::uint64_t word = 0;
+#pragma unroll
+  for (int i = 0; i < 5; ++i) {
+    const int at = bit / 8 + i;
+    word |= static_cast<std::uint64_t>(code[at < last ? at : last]) << (8 * i);
+  }
+  return static_cast<std::uint32_t>(word >> (bit % 8));
+}
+
+// What a code says beside the key's column.
+struct KeyFields {
+  int centroid = 0;
+  float scale = 0.0F;
+};
+
+// Decodes the block's codes to columns x^ - c - h over n, and their fields. The warp is in step at its end.
+__device__ KeyFields decode_columns(const CalibratedView& codec, const CalibratedArrays& arrays,
+                                    const std::uint8_t* codes, std::int64_t first, int count,
+                                    unsigned long long* refusals) {
+  arrays.load_tables(codec);
+  const std::int64_t bytes = static_cast<std::int64_t>(count) * codec.code_bytes;
+  for (std::int64_t i = threadIdx.x; i < bytes; i += warp_size)
+    arrays.codes[i] = codes[first * codec.code_bytes + i];
+  __syncwarp();
+  KeyFields fields;
+  if (static_cast<int>(threadIdx.x) < count) {
+    const std::uint8_t* const code = arrays.codes + threadIdx.x * codec.code_bytes;
+    const int end = codec.scale_bit() + codec.scale_bits;
+    int width = max_width;
+    for (int begin = 0; begin < codec.dim; begin += warp_size) {
+      std::uint32_t planes[max_width];
+      int start = 0;
+#pragma unroll
+      for (int k = 0; k < max_width; ++k) {
+        planes[k] = begin < codec.ends[k + 1] ? read_bits(code, start + begin, end) : 0U;
+        start += codec.ends[k + 1];
+      }
+      for (int i = 0; i < warp_size && begin + i < codec.dim; ++i) {
+        const int position = begin + i;
+        while (width > 0 && position >= codec.ends[width]) --width;
+        unsigned symbol = 0;
+#pragma unroll
+        for (int k = 0; k < max_width; ++k) symbol |= k < width ? (planes[k] >> i & 1U) << k : 0U;
+        arrays.column[__ldg(codec.backward.slots + position) * column_pitch] =
+            __fmul_rn(arrays.levels[(1 << width) + symbol], __ldg(codec.backward.scales + position));
+      }
+    }
+    fields.centroid = static_cast<int>(codec.centroid_bits == 0 ? 0U
+                                                                : read_bits(code, codec.centroid_bit(), end) &
+                                                                      ((1U << codec.centroid_bits) - 1U));
+    if (fields.centroid >= codec.centroid_count) {
+      refuse(refusals, first + threadIdx.x, Refusal::centroid);
+      fields.centroid = 0;
+    }
+    fields.scale = codec.scales[read_bits(code, codec.scale_bit(), end) & ((1U << codec.scale_bits) - 1U)];
+    run_columns(codec.backward, arrays.column);
+  }
+  __syncwarp();
+  return fields;
+}
+
+template <typename T>
+__global__ void decode_kernel(const __grid_constant__ CalibratedView codec, const std::uint8_t* codes,
+                              std::int64_t n, T* x, unsigned long long* refusals) {
+  extern __shared__ uint4 memory[];
+  const CalibratedTile tile(codec, false);
+  const CalibratedArrays arrays(tile, reinterpret_cast<std::uint8_t*>(memory));
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
+  const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
+  const KeyFields fields = decode_columns(codec, arrays, codes, first, count, refusals);
+  for (int r = 0; r < count; ++r) {
+    const float* const offset =
+        codec.offsets + static_cast<std::int64_t>(__shfl_sync(0xFFFFFFFFU, fields.centroid, r)) * codec.dim;
+    const float scale = __shfl_sync(0xFFFFFFFFU, fields.scale, r);
+    for (int c = static_cast<int>(threadIdx.x); c < codec.dim; c += warp_size) {
+      x[(first + r) * codec.dim + c] =
+          from_float<T>(fmaf(scale, arrays.columns[c * column_pitch + r], __ldg(offset + c)));
+    }
+  }
+}
+
+__global__ void score_kernel(const __grid_constant__ CalibratedView codec, const float* queries,
+                             std::int64_t m, const std::uint8_t* codes, std::int64_t n, float* scores,
+                             unsigned long long* refusals) {
+  extern __shared__ uint4 memory[];
+  const CalibratedTile tile(codec, false);
+  const CalibratedArrays arrays(tile, reinterpret_cast<std::uint8_t*>(memory));
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
+  const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
+  const KeyFields fields = decode_columns(codec, arrays, codes, first, count, refusals);
+  if (static_cast<int>(threadIdx.x) >= count) return;
+  const float* const offset = codec.offsets + static_cast<std::int64_t>(fields.centroid) * codec.dim;
+  for (int c = 0; c < codec.dim; ++c) {
+    float& value = arrays.column[c * column_pitch];
+    value = fmaf(fields.scale, value, __ldg(offset + c));
+  }
+  for (std::int64_t i = 0; i < m; ++i) {
+    const float* const query = queries + i * codec.dim;
+    float sum = 0.0F;
+    for (int c = 0; c < codec.dim; ++c) sum += __ldg(query + c) * arrays.column[c * column_pitch];
+    scores[i * n + first + threadIdx.x] = sum;
+  }
+}
+
+}  // namespace
+
+void decode_calibrated_rows(cudaStream_t stream, const CalibratedView& codec, const std::uint8_t* codes,
+                            const DeviceTensor& x, unsigned long long* refusals) {
+  dispatch_element(x.type, [&](auto element) {
+    using T = decltype(element);
+    launch_rows("decode", decode_kernel<T>, stream, x.rows, CalibratedTile(codec, false).bytes(), codec,
+                codes, x.rows, static_cast<T*>(x.data), refusals);
+  });
+}
+
+void score_calibrated_rows(cudaStream_t stream, const CalibratedView& codec, const float* queries,
+                           std::int64_t m, const std::uint8_t* codes, std::int64_t n, float* scores,
+                           unsigned long long* refusals) {
+  launch_rows("score", score_kernel, stream, n, CalibratedTile(codec, false).bytes(), codec, queries, m,
+              codes, n, scores, refusals);
+}
+
+}  // namespace rotorquant::device

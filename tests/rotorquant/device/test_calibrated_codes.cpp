@@ -1,0 +1,189 @@
+// Calibrated codecs on the GPU against the CPU, whose codes and numbers are theirs bit for bit.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <utility>
+
+#include "rotorquant/core/error.hpp"
+#include "rotorquant/device/device_arrays.hpp"
+#include "rotorquant/quantizers/calibrated_fixture.hpp"
+
+namespace rotorquant::test {
+namespace {
+
+using testing_support::random_keys;
+using testing_support::random_parameters;
+
+constexpr std::int64_t rows = 165;  // five tiles and a part of one
+
+// A codec fitted to keys of its own, and these.
+struct Calibrated {
+  Matrix keys;
+  std::shared_ptr<const CalibratedCodec> codec;
+
+  Calibrated(std::int64_t dim, int bits, int centroid_bits, const CalibratedSearch& search,
+             std::int64_t count = rows)
+      : keys(count, dim) {
+    const auto parameters =
+        random_parameters(dim, bits, bits % 2 == 0 ? BlockKind::general : BlockKind::rotor, centroid_bits, 5);
+    keys.values = random_keys(*parameters, count, 0.3, 6);
+    const SequenceAdaptation adaptation = observe_sequence(*parameters, keys.view());
+    codec = std::make_shared<CalibratedCodec>(parameters, adaptation, search);
+  }
+};
+
+CalibratedSearch narrow_search() {
+  CalibratedSearch search;
+  search.centroid_choices = 0;
+  search.scale_radius = 3;
+  search.descent_sweeps = 1;
+  return search;
+}
+
+std::vector<std::uint8_t> codes_of(const CalibratedCodec& codec, const Matrix& x) {
+  const CodeBuffer codes = encode(codec, x);
+  return bytes_of(codec, codes);
+}
+
+void check_codes(const Calibrated& of, ElementType type) {
+  const auto device = make_device_quantizer(of.codec, 0);
+  Matrix x = of.keys;
+  const DeviceBytes elements(to_elements(x, type));
+  const DeviceCodes codes(of.codec->layout(), x.rows);
+  device->encode(nullptr, {elements.data(), type, x.rows, x.cols}, codes.view());
+  device->finish(nullptr);
+  ASSERT_EQ(codes.host(0), codes_of(*of.codec, x)) << element_type_name(type);
+}
+
+TEST(DeviceCalibratedCodec, WritesTheCodesOfTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  for (const std::int64_t dim : {6, 37, 64, 80, 128, 200}) {
+    for (const int bits : {1, 2, 3, 4, 6}) {
+      for (const CalibratedSearch& search : {CalibratedSearch{}, nearest_search, narrow_search()}) {
+        SCOPED_TRACE(fmt::format("{} bits, dim {}, {} centroids", bits, dim, search.centroid_choices));
+        const Calibrated of(dim, bits, dim < 16 ? 2 : 5, search);
+        for (const ElementType type : element_types) {
+          check_codes(of, type);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST(DeviceCalibratedCodec, TakesAnyNumberOfRowsAndTheLargestDim) {
+  ROTORQUANT_NEEDS_GPU();
+  for (const std::int64_t count : {1, 31, 32, 33, 4001}) {
+    SCOPED_TRACE(count);
+    check_codes(Calibrated(64, 2, 0, CalibratedSearch{}, count), ElementType::float16);
+    check_codes(Calibrated(48, 3, 8, nearest_search, count), ElementType::float16);
+  }
+  check_codes(Calibrated(max_device_dim, 2, 3, nearest_search, 70), ElementType::float32);
+}
+
+TEST(DeviceCalibratedCodec, DecodesAndScoresLikeTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for (const std::int64_t dim : {6, 37, 64, 80, 128, 200, 512}) {
+    for (const int bits : {1, 2, 3, 4, 6}) {
+      SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
+      const Calibrated of(dim, bits, dim < 16 ? 2 : 5, nearest_search);
+      const auto device = make_device_quantizer(of.codec, 0);
+      const CodeBuffer codes = encode(*of.codec, of.keys);
+      const DeviceCodes device_codes(of.codec->layout(), codes);
+      const Matrix expected = decode(*of.codec, codes);
+      for (const ElementType type : element_types) {
+        SCOPED_TRACE(element_type_name(type));
+        const DeviceBytes out(static_cast<std::size_t>(rows * dim * element_bytes(type)));
+        device->decode(nullptr, device_codes.view(), {out.data(), type, rows, dim});
+        device->finish(nullptr);
+        Matrix rounded = expected;
+        ASSERT_EQ(out.host(), to_elements(rounded, type));
+      }
+      constexpr std::int64_t count = 5;
+      Matrix queries = normal_matrix(count, dim, 33);
+      const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
+      const DeviceBytes scores(static_cast<std::size_t>(count * rows * 4));
+      device->score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), count, dim},
+                    device_codes.view(), {reinterpret_cast<float*>(scores.data()), count, rows});
+      device->finish(nullptr);
+      const Matrix got = from_elements(scores.host(), ElementType::float32, count, rows);
+      for (std::int64_t i = 0; i < count; ++i) {
+        for (std::int64_t t = 0; t < rows; ++t) {
+          const double size = norm(queries.row(i), dim) * norm(expected.row(t), dim);
+          ASSERT_NEAR(got.row(i)[t], inner_product(queries.row(i), expected.row(t), dim), 2e-6 * size)
+              << "query " << i << ", row " << t;
+        }
+      }
+    }
+  }
+}
+
+// One call of each kernel on few rows: short enough for compute-sanitizer, which watches every access.
+TEST(DeviceCalibratedKernels, RunOnceEach) {
+  ROTORQUANT_NEEDS_GPU();
+  DeviceWorkspace workspace;
+  for (const CalibratedSearch& search : {CalibratedSearch{}, nearest_search}) {
+    const Calibrated of(40, 3, 3, search, 45);
+    for (const ElementType type : element_types) check_codes(of, type);
+    const auto device = make_device_quantizer(of.codec, 0);
+    const DeviceCodes codes(of.codec->layout(), encode(*of.codec, of.keys));
+    const DeviceBytes out(4 * of.keys.values.size()), scores(4 * 45);
+    Matrix query = normal_matrix(1, 40, 6);
+    const DeviceBytes queries(to_elements(query, ElementType::float32));
+    for (const ElementType type : element_types)
+      device->decode(nullptr, codes.view(), {out.data(), type, 45, 40});
+    device->score(nullptr, workspace, {reinterpret_cast<const float*>(queries.data()), 1, 40}, codes.view(),
+                  {reinterpret_cast<float*>(scores.data()), 1, 45});
+    device->finish(nullptr);
+  }
+}
+
+TEST(DeviceCalibratedCodec, NamesWhatItRefuses) {
+  ROTORQUANT_NEEDS_GPU();
+  const Calibrated of(64, 2, 3, CalibratedSearch{});
+  const auto device = make_device_quantizer(of.codec, 0);
+  const DeviceCodes codes(of.codec->layout(), rows);
+  const auto message = [&](float value) {
+    Matrix x = of.keys;
+    x.row(77)[5] = value;
+    const DeviceBytes elements(to_elements(x, ElementType::float32));
+    device->encode(nullptr, {elements.data(), ElementType::float32, rows, 64}, codes.view());
+    try {
+      device->finish(nullptr);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message(1.0F), "");
+  EXPECT_EQ(message(std::numeric_limits<float>::quiet_NaN()),
+            "encode: row 77 has a value that is not finite; valid: finite values");
+  EXPECT_EQ(message(3e38F).substr(0, 40), "encode: row 77 overflows float32 once tr");
+  EXPECT_EQ(message(1e25F).substr(0, 40), "encode: row 77 has an error that overflo");
+
+  const auto parameters = random_parameters(64, 2, BlockKind::general, 3, 5);
+  auto fewer = std::make_shared<CalibratedParameters>(*parameters);
+  fewer->centroids.resize(64 * 5);  // of the eight that three bits can name
+  const auto all = std::make_shared<CalibratedCodec>(parameters, SequenceAdaptation{}, nearest_search);
+  const auto some = std::make_shared<CalibratedCodec>(fewer, SequenceAdaptation{}, nearest_search);
+  const DeviceCodes foreign(all->layout(), encode(*all, of.keys));
+  const DeviceBytes out(4 * of.keys.values.size());
+  const auto decoder = make_device_quantizer(some, 0);
+  decoder->decode(nullptr, foreign.view(), {out.data(), ElementType::float32, rows, 64});
+  try {
+    decoder->finish(nullptr);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("names a centroid beyond the last"), std::string::npos);
+  }
+
+  const auto trellis = std::make_shared<CalibratedCodec>(parameters, SequenceAdaptation{}, nearest_search,
+                                                         CalibratedCode{CalibratedCodecKind::trellis, 5});
+  EXPECT_NE(trellis->unsupported_on(Space::cuda), std::nullopt);
+  EXPECT_THROW(make_device_quantizer(trellis, 0), Error);
+}
+
+}  // namespace
+}  // namespace rotorquant::test
