@@ -48,6 +48,12 @@ std::vector<std::string> devices_of(const QuantizerInfo& info) {
   return devices;
 }
 
+std::vector<std::string> devices_of(const evaluation::CalibratedInfo& info) {
+  std::vector<std::string> devices{"cpu"};
+  if (info.on_gpu && built_with_cuda()) devices.emplace_back("cuda");
+  return devices;
+}
+
 ordered_json quantizers_json() {
   ordered_json list = ordered_json::array();
   for (const QuantizerInfo& info : quantizer_registry()) {
@@ -65,7 +71,7 @@ ordered_json quantizers_json() {
                     {"source", info.source},
                     {"values_use", info.values},
                     {"min_bits", 1},
-                    {"devices", {"cpu"}},
+                    {"devices", devices_of(info)},
                     {"parameters", parameters_json(info.parameters)}});
   }
   return list;
@@ -142,8 +148,8 @@ void print_quantizers() {
     print_parameters(info.parameters);
   }
   for (const evaluation::CalibratedInfo& info : evaluation::calibrated_registry()) {
-    fmt::print("{}\n  {}\n  source: {}\n  values use: {}\n", info.name, info.summary, info.source,
-               info.values);
+    fmt::print("{}\n  {}\n  source: {}\n  devices: {}\n  values use: {}\n", info.name, info.summary,
+               info.source, fmt::join(devices_of(info), ", "), info.values);
     print_parameters(info.parameters);
   }
   fmt::print("every quantizer also takes\n");

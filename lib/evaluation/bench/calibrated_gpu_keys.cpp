@@ -69,22 +69,24 @@ KeyOfToken turned_keys(const GpuData& data, const std::shared_ptr<Keys>& keys, c
 
 }  // namespace
 
-BenchOperation CalibratedGpuKeys::operation(const std::string& name, const std::string& text) {
-  if (name != attend_operation && name != score_group_operation) {
-    throw Error(fmt::format("fitted quantizers have no such device code; valid: {}, {}",
-                            score_group_operation, attend_operation));
-  }
-  const std::shared_ptr<GpuData> data = data_;
-  const BenchShape& shape = data->shape;
-  const std::int64_t count = data->distinct * fitted_share / drawn_share;
-  const HostView<const float> fitted{data->drawn.data(), count, shape.dim};
+std::shared_ptr<const CalibratedCodec> CalibratedGpuKeys::codec(const std::string& text) {
+  const BenchShape& shape = data_->shape;
+  const std::int64_t count = data_->distinct * fitted_share / drawn_share;
+  const HostView<const float> fitted{data_->drawn.data(), count, shape.dim};
   if (!transforms_) {
     transforms_ = bench_transforms(path_, shape, fitted,
-                                   {data->drawn.data() + count * shape.dim, count / 2, shape.dim});
+                                   {data_->drawn.data() + count * shape.dim, count / 2, shape.dim});
   }
-  const auto codec =
+  auto made =
       std::dynamic_pointer_cast<const CalibratedCodec>(fitted_quantizer(text, shape, transforms_, fitted));
-  if (!codec) throw Error("it has no device code; valid: rotorquant-calibrated");
+  if (!made) throw Error("it has no device code; valid: rotorquant-calibrated");
+  return made;
+}
+
+BenchOperation CalibratedGpuKeys::operation(const std::string& name, const std::string& text) {
+  const std::shared_ptr<GpuData> data = data_;
+  const BenchShape& shape = data->shape;
+  const std::shared_ptr<const CalibratedCodec> codec = this->codec(text);
   const std::shared_ptr<Keys> keys = encode_keys(*data, codec);
   const Rope rope = whole_rope(shape.dim);
   const std::int64_t rows = GpuData::query_rows(shape), key_bytes = keys->memory->bytes();

@@ -1,11 +1,12 @@
 #pragma once
-// The benchmark's operations with calibrated keys on a GPU: scores of query groups and attention, with rotary
-// embeddings. Keys are fitted, adapted and encoded on the CPU.
+// The benchmark's operations with calibrated keys on a GPU. Keys are fitted and adapted on the CPU; scores of
+// query groups and attention, with rotary embeddings, take keys that it encoded.
 #include <memory>
 #include <string>
 
 #include "evaluation/bench/gpu_checks.hpp"
 #include "evaluation/calibration/fit.hpp"
+#include "rotorquant/quantizers/calibrated.hpp"
 
 namespace rotorquant::evaluation {
 
@@ -15,7 +16,9 @@ class CalibratedGpuKeys {
   CalibratedGpuKeys(std::shared_ptr<GpuData> data, std::string transforms)
       : data_(std::move(data)), path_(std::move(transforms)) {}
 
-  // Of the fitted quantizer `text`. Errors: operations and quantizers that have no device code.
+  // The fitted quantizer `text`. Errors: others than rotorquant-calibrated.
+  std::shared_ptr<const CalibratedCodec> codec(const std::string& text);
+  // Scores of query groups, or attention. Errors: codes without such kernels.
   BenchOperation operation(const std::string& name, const std::string& text);
 
  private:

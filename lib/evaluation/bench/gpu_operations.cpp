@@ -262,7 +262,10 @@ BenchGroup gpu_group(const GpuBenchRequest& request, std::vector<SkippedOperatio
     }
     for (const std::string& text : fitted) {
       try {
-        group.operations.push_back(calibrated_keys->operation(name, text));
+        group.operations.push_back(
+            name == score_group_operation || name == attend_operation
+                ? calibrated_keys->operation(name, text)
+                : operation_of(name, make_gpu_subject(data, text, calibrated_keys->codec(text))));
       } catch (const UsageError&) {
         throw;
       } catch (const Error& error) {

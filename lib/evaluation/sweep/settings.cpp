@@ -60,14 +60,6 @@ std::vector<Pairing> pairings(const SweepRequest& request) {
   return pairs;
 }
 
-// Why this method has no code for `space`, or nothing.
-std::optional<std::string> missing_code(const TensorMethod& method, Space space) {
-  if (method.quantizer() != nullptr) return method.quantizer()->unsupported_on(space);
-  if (space == Space::cpu) return std::nullopt;
-  return method.calibrated() ? "no CUDA kernels for calibrated keys"
-                             : "no CUDA kernels for codes that differ by layer, channel or sequence";
-}
-
 // Work on transforms, with the file they are from named in its errors.
 template <typename Work>
 auto naming_transforms(const SettingContext& context, const Work& work) {
@@ -169,8 +161,8 @@ SettingList expand_settings(const SweepRequest& request, const SettingContext& c
         throw UsageError(fmt::format("quantizer '{}' is given twice at {} bits", pair.label, setting.bits));
       }
       const MethodPair built = build_methods(setting, 0, context);
-      std::optional<std::string> missing = missing_code(built.keys, context.space);
-      if (!missing) missing = missing_code(built.values, context.space);
+      std::optional<std::string> missing = built.keys.unsupported_on(context.space);
+      if (!missing) missing = built.values.unsupported_on(context.space);
       if (missing) {
         list.skipped.push_back({what, *missing});
         continue;

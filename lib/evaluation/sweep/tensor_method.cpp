@@ -61,6 +61,25 @@ std::optional<int> only_width_of(const std::string& name) {
   return info.min_bits == info.max_bits ? std::optional(info.min_bits) : std::nullopt;
 }
 
+// Keys of a method whose quantizers run on a GPU.
+class KeysOnGpu final : public KeyMethod {
+ public:
+  KeysOnGpu(std::shared_ptr<const KeyMethod> method, int gpu) : method_(std::move(method)), gpu_(gpu) {}
+
+  const CodeLayout& layout() const override { return method_->layout(); }
+  std::int64_t tokens_per_code() const override { return method_->tokens_per_code(); }
+  bool before_rope() const override { return method_->before_rope(); }
+  SequenceQuantizer open(HostView<const float> keys, std::int64_t sinks) const override {
+    SequenceQuantizer opened = method_->open(keys, sinks);
+    opened.quantizer = run_on_gpu(std::move(opened.quantizer), gpu_);
+    return opened;
+  }
+
+ private:
+  std::shared_ptr<const KeyMethod> method_;
+  int gpu_;
+};
+
 Centering centering_of(const std::string& name) {
   if (name == "online") return Centering::online;
   return name == "channel-mean" ? Centering::channel_mean : Centering::none;
@@ -96,7 +115,8 @@ const std::vector<CalibratedInfo>& calibrated_registry() {
         {"search", "full|nearest", "full",
          "encoder: joint search of centroid, scale and indices, or nearest of each"},
         {"adapt", "shift+scales|shift|none", "shift+scales",
-         "what is measured on the sequence's tokens 4..127 and stored"}}},
+         "what is measured on the sequence's tokens 4..127 and stored"}},
+       true},
       {kvtc_name,
        "keys before RoPE, by principal components with allocated bit widths, of each head by itself and "
        "without entropy "
@@ -191,7 +211,7 @@ std::string width_refusal(const TensorSpec& spec) {
 }
 
 TensorMethod::TensorMethod(const TensorSpec& spec, const TensorContext& context)
-    : spec_(spec), seed_(context.seed), num_layers_(context.num_layers) {
+    : spec_(spec), seed_(context.seed), num_layers_(context.num_layers), gpu_(context.gpu) {
   if (!spec.calibrated()) {
     method_ = build_method(spec.bits, context);
     if (spec.edge_bits > 0) {
@@ -287,8 +307,10 @@ std::shared_ptr<const KeyMethod> TensorMethod::at(std::int64_t layer, std::int64
 std::shared_ptr<const KeyMethod> TensorMethod::fitted(std::int64_t layer, std::int64_t kv_head,
                                                       int bits) const {
   if (spec_.quantizer.name == calibrated_name) {
-    return std::make_shared<CalibratedKeys>(transforms_->find(layer, kv_head, bits).parameters, adaptation_,
-                                            search_, code_);
+    auto keys = std::make_shared<CalibratedKeys>(transforms_->find(layer, kv_head, bits).parameters,
+                                                 adaptation_, search_, code_);
+    if (gpu_ && !unsupported_on(Space::cuda)) return std::make_shared<KeysOnGpu>(keys, *gpu_);
+    return keys;
   }
   const KeyStatistics& statistics = *transforms_->head(layer, kv_head).statistics;
   if (spec_.quantizer.name == kvtc_name)
@@ -302,6 +324,16 @@ std::shared_ptr<const KeyMethod> TensorMethod::base() const {
   // The layers in between decide, wherever the fitted ones lie.
   const HeadFit& first = transforms_->heads.front();
   return fitted(first.layer, first.kv_head, spec_.bits);
+}
+
+std::optional<std::string> TensorMethod::unsupported_on(Space space) const {
+  if (quantizer_ != nullptr) return quantizer_->unsupported_on(space);
+  if (space == Space::cpu) return std::nullopt;
+  if (!calibrated()) return "no CUDA kernels for codes that differ by layer, channel or sequence";
+  if (spec_.quantizer.name != calibrated_name) return "no CUDA kernels for this quantizer";
+  // Every head and width has kernels, or none.
+  return CalibratedCodec(transforms_->heads.front().bits.front().parameters, {}, search_, code_)
+      .unsupported_on(space);
 }
 
 std::int64_t TensorMethod::head_floats(const HeadFit& head) const {

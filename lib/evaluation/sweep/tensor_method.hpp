@@ -38,6 +38,7 @@ struct CalibratedInfo {
   std::string source;
   std::string values;  // specification of the values that go with it
   std::vector<ParameterInfo> parameters;
+  bool on_gpu = false;  // whether GPUs run it as it is by default
 };
 
 const std::vector<CalibratedInfo>& calibrated_registry();
@@ -101,6 +102,8 @@ class TensorMethod {
   std::shared_ptr<const KeyMethod> base() const;
   // The quantizer of vectors where it is the same for all layers, channels and sequences; otherwise null.
   const Quantizer* quantizer() const { return quantizer_.get(); }
+  // Why this method has no code path in `space`, or nothing.
+  std::optional<std::string> unsupported_on(Space space) const;
   // Numbers kept once per model, unless calibrated.
   std::int64_t model_floats() const { return model_floats_; }
 
@@ -114,6 +117,7 @@ class TensorMethod {
   TensorSpec spec_;
   std::uint64_t seed_;
   std::int64_t num_layers_;
+  std::optional<int> gpu_;
   CalibratedSearch search_;
   CalibratedCode code_;
   AdaptationOptions adaptation_;
