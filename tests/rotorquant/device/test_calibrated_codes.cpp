@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "rotorquant/core/error.hpp"
-#include "rotorquant/device/device_arrays.hpp"
+#include "rotorquant/device/codec_checks.hpp"
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
 
 namespace rotorquant::test {
@@ -16,6 +16,9 @@ using testing_support::random_keys;
 using testing_support::random_parameters;
 
 constexpr std::int64_t rows = 165;  // five tiles and a part of one
+
+// Of the norms' product: float32 sums in another order.
+constexpr double score_tolerance = 4e-6;
 
 // A codec fitted to keys of its own, and these.
 struct Calibrated {
@@ -84,7 +87,6 @@ TEST(DeviceCalibratedCodec, TakesAnyNumberOfRowsAndTheLargestDim) {
 
 TEST(DeviceCalibratedCodec, DecodesAndScoresLikeTheCpu) {
   ROTORQUANT_NEEDS_GPU();
-  DeviceWorkspace workspace;
   for (const std::int64_t dim : {6, 37, 64, 80, 128, 200, 512}) {
     for (const int bits : {1, 2, 3, 4, 6}) {
       SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
@@ -101,21 +103,8 @@ TEST(DeviceCalibratedCodec, DecodesAndScoresLikeTheCpu) {
         Matrix rounded = expected;
         ASSERT_EQ(out.host(), to_elements(rounded, type));
       }
-      constexpr std::int64_t count = 5;
-      Matrix queries = normal_matrix(count, dim, 33);
-      const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
-      const DeviceBytes scores(static_cast<std::size_t>(count * rows * 4));
-      device->score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), count, dim},
-                    device_codes.view(), {reinterpret_cast<float*>(scores.data()), count, rows});
-      device->finish(nullptr);
-      const Matrix got = from_elements(scores.host(), ElementType::float32, count, rows);
-      for (std::int64_t i = 0; i < count; ++i) {
-        for (std::int64_t t = 0; t < rows; ++t) {
-          const double size = norm(queries.row(i), dim) * norm(expected.row(t), dim);
-          ASSERT_NEAR(got.row(i)[t], inner_product(queries.row(i), expected.row(t), dim), 2e-6 * size)
-              << "query " << i << ", row " << t;
-        }
-      }
+      expect_scores_like_the_cpu(*of.codec, *device, codes, normal_matrix(5, dim, 33), score_tolerance);
+      if (HasFatalFailure()) return;
     }
   }
 }

@@ -9,6 +9,7 @@
 
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/device/code_comparison.hpp"
+#include "rotorquant/device/codec_checks.hpp"
 #include "rotorquant/quantizers/prod_codec.hpp"
 
 namespace rotorquant::test {
@@ -119,44 +120,10 @@ TEST_P(DeviceTwoStageCodec, WritesTheCodesOfTheCpu) {
 
 TEST_P(DeviceTwoStageCodec, DecodesAndScoresLikeTheCpu) {
   ROTORQUANT_NEEDS_GPU();
-  DeviceWorkspace workspace;
   for_each([&](const ProdCodec& codec, const DeviceQuantizer& device) {
-    const std::int64_t dim = codec.dim();
-    const CodeBuffer codes = encode(codec, sample(rows, dim, 32));
-    const DeviceCodes device_codes(codec.layout(), codes);
-    const Matrix expected = decode(codec, codes);
-    for (const ElementType type : element_types) {
-      SCOPED_TRACE(element_type_name(type));
-      const DeviceBytes out(static_cast<std::size_t>(rows * dim * element_bytes(type)));
-      device.decode(nullptr, device_codes.view(), {out.data(), type, rows, dim});
-      device.finish(nullptr);
-      const Matrix actual = from_elements(out.host(), type, rows, dim);
-      // As of scalar codecs; the correction cancels against the first stage in a few rows.
-      const double tolerance = type == ElementType::float32   ? 4e-6
-                               : type == ElementType::float16 ? 6e-4
-                                                              : 5e-3;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        ASSERT_LE(distance(actual.row(r), expected.row(r), dim),
-                  tolerance * norm(expected.row(r), dim) + 1e-7)
-            << "row " << r;
-      }
-    }
-    constexpr std::int64_t count = 9;
-    Matrix queries = normal_matrix(count, dim, 33), wanted(count, rows);
-    codec.score({}, queries.view(), codes.view(), wanted.view());
-    const DeviceBytes device_queries(to_elements(queries, ElementType::float32));
-    const DeviceBytes scores(static_cast<std::size_t>(count * rows * 4));
-    device.score(nullptr, workspace, {reinterpret_cast<const float*>(device_queries.data()), count, dim},
-                 device_codes.view(), {reinterpret_cast<float*>(scores.data()), count, rows});
-    device.finish(nullptr);
-    const Matrix got = from_elements(scores.host(), ElementType::float32, count, rows);
-    for (std::int64_t i = 0; i < count; ++i) {
-      for (std::int64_t t = 0; t < rows; ++t) {
-        const double size = norm(queries.row(i), dim) * norm(expected.row(t), dim);
-        ASSERT_NEAR(got.row(i)[t], wanted.row(i)[t], score_tolerance * size + 1e-7)
-            << "query " << i << ", row " << t;
-      }
-    }
+    const CodeBuffer codes = encode(codec, sample(rows, codec.dim(), 32));
+    expect_decodes_like_the_cpu(codec, device, codes);
+    expect_scores_like_the_cpu(codec, device, codes, normal_matrix(9, codec.dim(), 33), score_tolerance);
   });
 }
 
