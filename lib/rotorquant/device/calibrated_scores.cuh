@@ -26,7 +26,7 @@ class CalibratedScores final : public KeyScores {
              ConstCodes<Space::cuda> keys, DeviceView<float> scores) const override;
 
  private:
-  template <int D, int single_steps, bool trellis>
+  template <int D, int single_steps, KeyCode code>
   void launch(cudaStream_t stream, const AttentionSize& size, const float* queries, const std::uint8_t* codes,
               float* scores) const;
 

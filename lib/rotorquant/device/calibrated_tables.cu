@@ -20,6 +20,7 @@ void write_image(const CalibratedCodec& codec, const KeyIndices& indices, std::s
   const MixedPlanes& planes = codec.planes();
   KeyHead head{};
   head.upper_bit = static_cast<int>(planes.count_at_least(1));
+  head.tail_bit = indices.tail_bit;
   head.groups = indices.groups;
   head.centroid_bit = static_cast<int>(planes.bits());
   head.centroid_bits = parameters.centroid_bits;
@@ -84,10 +85,11 @@ HeadImages head_images(std::span<const std::shared_ptr<const CalibratedCodec>> c
                        std::span<const int> order) {
   HeadImages images;
   const int dim = static_cast<int>(codecs[0]->dim());
-  images.shape = {dim, 0};
+  images.shape = {dim, 0, key_code(*codecs[0])};
   int centroids = 0;
   for (const auto& codec : codecs) {
     images.shape.single_steps = std::max(images.shape.single_steps, single_steps(*codec));
+    if (key_code(*codec) == KeyCode::scalar) images.shape.code = KeyCode::scalar;
     centroids = std::max(centroids, static_cast<int>(codec->parameters().num_centroids()));
   }
   std::vector<KeyIndices> indices;

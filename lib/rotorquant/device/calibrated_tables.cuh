@@ -19,11 +19,11 @@ namespace rotorquant::device {
 
 struct KeyHead {
   int upper_bit;  // of a code: where what follows plane 0 begins
-  int groups;     // of D bits of it
+  int tail_bit;   // and the tail
+  int groups;     // of D bits of what follows plane 0
   int centroid_bit, centroid_bits, scale_bits;
   float scale_step;  // n = 2^((code - 2^(scale_bits - 1)) scale_step), in units
   float unit;
-  int padding;
 };
 static_assert(sizeof(KeyHead) % 16 == 0);
 

@@ -89,10 +89,13 @@ class Builder {
       all.singles.push_back(first);
       all.singles.push_back(second);
     }
-    const int upper = static_cast<int>(planes_.bits() - planes_.count_at_least(1));
+    const int used = static_cast<int>(planes_.count_at_least(1));
+    const int upper = static_cast<int>(planes_.bits()) - used;
     KeyIndices result;
-    result.groups = std::max(0, (upper - tail_bits + dim_ - 1) / dim_);
+    result.groups = twos() ? 1 : std::max(0, (upper - tail_bits + dim_ - 1) / dim_);
+    result.tail_bit = used + (twos() ? static_cast<int>(planes_.count_at_least(2)) : result.groups * dim_);
     groups_ = result.groups;
+    tail_bit_ = result.tail_bit;
     sums_.assign(static_cast<std::size_t>(shape.bytes(groups_)), 0);
     result.inner.resize(static_cast<std::size_t>(dim_));
     int inner = 0;
@@ -116,25 +119,31 @@ class Builder {
   }
 
  private:
-  bool trellis() const { return codec_.trellis() != nullptr; }
+  bool trellis() const { return shape_.code == KeyCode::trellis; }
+  bool twos() const { return shape_.code == KeyCode::scalar_twos; }
   float level(int width, int index) const {
     return trellis()
                ? codec_.trellis()->code().codebook().levels(width).values()[static_cast<std::size_t>(index)]
                : NormalLevels(width)[static_cast<std::uint8_t>(index)];
   }
 
-  // Bit `bit` of the symbol at a position counts 2^power in a column.
+  // Bit `bit` of the symbol at a position counts 2^power in a column; where a slot has two bits, that of the
+  // next position twice as much.
   void count_bit(int column, int position, int bit, int power) {
-    const int used = static_cast<int>(planes_.count_at_least(1));
+    const SlotBits bits = slot_bits(shape_.code);
     int at = position;
     for (int k = 0; k < bit; ++k) at += static_cast<int>(planes_.count_at_least(k + 1));
-    int slot = shape_.slot_of(shape_.plane_step(), at);
-    int place = trellis() ? trellis_plane_place : scalar_plane_place;
-    if (bit > 0) {
-      at -= used;
-      place = trellis() ? trellis_upper_place : scalar_upper_place;
-      slot = at < groups_ * dim_ ? shape_.slot_of(shape_.group_step(at / dim_), at % dim_)
-                                 : shape_.tail_slot(groups_, at - groups_ * dim_);
+    int slot = 0, place = 0;
+    if (bit == 0) {
+      slot = shape_.slot_of(shape_.plane_step(), at);
+      place = bits.plane_place;
+    } else if (at < tail_bit_) {
+      const int upper = at - static_cast<int>(planes_.count_at_least(1));
+      slot = shape_.slot_of(shape_.group_step(upper / dim_), upper % dim_);
+      place = bits.upper_place;
+    } else {
+      slot = shape_.tail_slot(groups_, at - tail_bit_);
+      place = bits.tail_place;
     }
     if (power < place) throw Error("calibrated keys on a GPU: a bit that counts too little");
     sums_[static_cast<std::size_t>(shape_.place(slot, column))] += 1 << (power - place);
@@ -170,8 +179,31 @@ class Builder {
   }
   std::uint32_t half(int width, int index) const { return float_to_half(level(width, index)); }
 
+  // Of coordinates at an even position and at the next one, the first and the second: the index has their
+  // bits 0, their bits 1, and then all others of the first and of the second. -1: not looked at.
+  void put_twos(int column, bool single, int even, int first, int second) {
+    constexpr int begin = 2;  // of an index in an address
+    const int a = first < 0 ? 0 : width(first), b = second < 0 ? 0 : width(second), widest = std::max(a, b);
+    for (int k = 0; k < std::min(widest, 2); ++k) count_bit(column, even, k, begin + 2 * k);
+    const int of_first = std::max(a - 2, 0), of_second = std::max(b - 2, 0);
+    for (int k = 0; k < of_first; ++k) count_bit(column, first, 2 + k, begin + 4 + k);
+    for (int k = 0; k < of_second; ++k) count_bit(column, second, 2 + k, begin + 4 + of_first + k);
+    const auto symbol = [&](int i, int w, int side, int upper) {
+      return ((i >> side & 1) | (i >> (2 + side) & 1) << 1 | (i >> (4 + upper)) << 2) % (1 << w);
+    };
+    set_table(column, {single, a, b}, widest < 2 ? 4 : 16 << (of_first + of_second), 4, [&](int i) {
+      const std::uint32_t low = first < 0 ? 0U : half(a, symbol(i, a, 0, 0));
+      const std::uint32_t high = second < 0 ? 0U : half(b, symbol(i, b, 1, of_first));
+      return single ? low | high : low | high << 16;
+    });
+  }
+
   void put_single(int column, int position) {
     const int w = width(position);
+    if (twos()) {
+      const bool odd = position % 2 != 0;
+      return put_twos(column, true, position - (odd ? 1 : 0), odd ? none : position, odd ? position : none);
+    }
     if (!trellis()) {
       for (int k = 0; k < w; ++k) count_bit(column, position, k, 2 + k);
       set_table(column, {true, w, 0}, 1 << w, 4, [&](int i) { return half(w, i); });
@@ -185,6 +217,7 @@ class Builder {
 
   void put_pair(int column, int first, int second) {
     const int a = width(first), b = width(second);
+    if (twos()) return put_twos(column, false, first, first, second);
     if (!trellis()) {
       for (int k = 0; k < a; ++k) count_bit(column, first, k, 2 + k);
       for (int k = 0; k < b; ++k) count_bit(column, second, k, 2 + a + k);
@@ -210,7 +243,7 @@ class Builder {
 
   const CalibratedCodec& codec_;
   const MixedPlanes& planes_;
-  int dim_, groups_ = 0;
+  int dim_, groups_ = 0, tail_bit_ = 0;
   IndexShape shape_{};
   std::vector<int> position_, used_, rank_;  // of a coordinate; positions in index order; of a position
   std::vector<int> sums_;                    // weights
@@ -219,6 +252,13 @@ class Builder {
 };
 
 }  // namespace
+
+KeyCode key_code(const CalibratedCodec& codec) {
+  const MixedPlanes& planes = codec.planes();
+  if (codec.trellis() != nullptr) return KeyCode::trellis;
+  const std::int64_t others = planes.bits() - planes.count_at_least(1) - planes.count_at_least(2);
+  return others <= tail_bits ? KeyCode::scalar_twos : KeyCode::scalar;
+}
 
 int single_steps(const CalibratedCodec& codec) {
   const int singles = static_cast<int>(Builder(codec).grouping().singles.size());

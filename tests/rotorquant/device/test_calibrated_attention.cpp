@@ -37,8 +37,9 @@ struct Keys {
   std::vector<std::uint8_t> codes;  // [heads, capacity, bytes]
   Matrix turned;                    // [heads * capacity, dim], decoded and after RoPE
 
+  // even: energies are, and so widths differ little.
   Keys(std::int64_t dim, int bits, std::int64_t heads, std::int64_t capacity, const Rope& rope,
-       const CalibratedCode& code)
+       const CalibratedCode& code, bool even = false)
       : turned(heads * capacity, dim) {
     std::vector<std::int64_t> positions(static_cast<std::size_t>(capacity));
     std::iota(positions.begin(), positions.end(), 0);
@@ -47,6 +48,7 @@ struct Keys {
       const auto seed = static_cast<std::uint64_t>(h + 1);
       const auto parameters = random_parameters(dim, bits, h % 2 == 0 ? BlockKind::general : BlockKind::rotor,
                                                 h % 2 == 0 ? 5 : 3, seed);
+      if (even) std::fill(parameters->deviations.begin(), parameters->deviations.end(), 1.0F);
       const std::vector<float> x = random_keys(*parameters, capacity, 0.3, seed);
       const SequenceAdaptation adaptation = observe_sequence(*parameters, {x.data(), capacity, dim});
       codecs.push_back(std::make_shared<CalibratedCodec>(parameters, adaptation, nearest_search, code));
@@ -96,13 +98,15 @@ TEST(CalibratedScores, AreThoseOfTheDecodedCache) {
     for (const std::int64_t dim : {64, 128}) {
       const Rope ropes[] = {make_rope(dim / 2, RopeLayout::half), make_rope(dim / 2, RopeLayout::interleaved),
                             make_rope(dim / 4, RopeLayout::half), Rope{}};
-      for (const int bits : {1, 2, 3, 4}) {
+      for (const int setting : {1, 2, 3, 4, 5, 6, 7, 8}) {
+        const int bits = (setting + 1) / 2;
+        const bool even = setting % 2 == 0;
         const AttentionSize& size = sizes[static_cast<std::size_t>(bits) - 1];
         const Rope& rope = ropes[static_cast<std::size_t>(bits + dim / 64) % 4];
-        SCOPED_TRACE(fmt::format("{} at {} bits, dim {}, {} x {} queries, {} tokens",
-                                 code.kind == CalibratedCodecKind::trellis ? "trellis" : "scalar", bits, dim,
-                                 size.heads, size.queries_per_head, size.tokens));
-        const Keys keys(dim, bits, size.heads, size.capacity, rope, code);
+        SCOPED_TRACE(fmt::format("{} at {} bits, even {}, dim {}, {} x {} queries, {} tokens",
+                                 code.kind == CalibratedCodecKind::trellis ? "trellis" : "scalar", bits, even,
+                                 dim, size.heads, size.queries_per_head, size.tokens));
+        const Keys keys(dim, bits, size.heads, size.capacity, rope, code, even);
         const auto scorer = make_calibrated_scores(keys.codecs, rope, 0);
         const Matrix queries = normal_matrix(size.heads * size.queries_per_head, dim, 23);
         const Matrix scores = scores_of(*scorer, size, queries, DeviceBytes(keys.codes));

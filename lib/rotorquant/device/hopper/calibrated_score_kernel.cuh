@@ -107,7 +107,7 @@ __device__ __forceinline__ std::uint32_t fields_of(const KeyHead& head, int cent
   return as_word(__halves2half2(__ushort_as_half(static_cast<unsigned short>(centroid)), scale));
 }
 
-template <int D, int single_steps, bool trellis>
+template <int D, int single_steps, KeyCode code>
 __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_threads, 1)
     calibrated_score_kernel(const __grid_constant__ CalibratedScoreArguments p) {
   using Memory = ScoreMemory<D>;
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
   // The matrix, written as any memory is, is read by the tensor cores' own path.
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
-  const IndexedKeys<D, single_steps, trellis> decoder(head, p.image, shared, p.code_bytes);
+  const IndexedKeys<D, single_steps, code> decoder(head, p.image, shared, p.code_bytes);
   // Lanes of odd rows read the second copy of a centroid, whose halves lie the other way round.
   const int swapped = kept(g % 2 * 64);
   const std::uint8_t* const centroids =
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
   wait_for_copies<1>();
   __syncwarp();
   std::uint32_t keys[D / 16][4];
-  typename IndexedKeys<D, single_steps, trellis>::Indices indices;
+  typename IndexedKeys<D, single_steps, code>::Indices indices;
   decoder.begin(own, 0, indices);
   decoder.finish(own, 0, indices, keys);
   for (int i = 0; first < end; ++i, first += stride, out += stride) {

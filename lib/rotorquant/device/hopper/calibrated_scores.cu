@@ -70,7 +70,7 @@ CalibratedScores::CalibratedScores(std::span<const std::shared_ptr<const Calibra
   turns_ = Buffer<double>(turns);
 }
 
-template <int D, int single_steps, bool trellis>
+template <int D, int single_steps, KeyCode code>
 void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, const float* queries,
                               const std::uint8_t* codes, float* scores) const {
   using Memory = ScoreMemory<D>;
@@ -79,7 +79,7 @@ void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, co
   const int available = most_shared_bytes();
   while (warpgroups > 1 && bytes_of(warpgroups) > available) --warpgroups;
   const auto bytes = static_cast<std::size_t>(bytes_of(warpgroups));
-  const auto kernel = calibrated_score_kernel<D, single_steps, trellis>;
+  const auto kernel = calibrated_score_kernel<D, single_steps, code>;
   const int threads = warpgroups * warpgroup_threads;
   const std::int64_t resident = resident_blocks("scores of calibrated keys", kernel, threads, bytes);
   const std::int64_t step = std::int64_t{warpgroups} * warpgroup_keys;
@@ -110,16 +110,17 @@ void CalibratedScores::score(DeviceStream stream, const AttentionSize& size, Dev
   check_attention_size("score", size, queries, dim_);
   check_shape("score: scores", scores.rows, scores.cols, queries.rows, size.capacity);
   const std::uint8_t* const codes = keys.arrays[0];
-  const auto run = [&]<int D, bool trellis>() {
-    if (shape_.single_steps == 0)
-      return launch<D, 0, trellis>(stream, size, queries.data, codes, scores.data);
-    if (shape_.single_steps == 2)
-      return launch<D, 2, trellis>(stream, size, queries.data, codes, scores.data);
-    return launch<D, D / 16, trellis>(stream, size, queries.data, codes, scores.data);
+  const auto run_steps = [&]<int D, KeyCode code>() {
+    if (shape_.single_steps == 0) return launch<D, 0, code>(stream, size, queries.data, codes, scores.data);
+    if (shape_.single_steps == 2) return launch<D, 2, code>(stream, size, queries.data, codes, scores.data);
+    return launch<D, D / 16, code>(stream, size, queries.data, codes, scores.data);
   };
-  if (trellis_)
-    return dim_ == 64 ? run.template operator()<64, true>() : run.template operator()<128, true>();
-  return dim_ == 64 ? run.template operator()<64, false>() : run.template operator()<128, false>();
+  const auto run = [&]<int D>() {
+    if (shape_.code == KeyCode::trellis) return run_steps.template operator()<D, KeyCode::trellis>();
+    if (shape_.code == KeyCode::scalar) return run_steps.template operator()<D, KeyCode::scalar>();
+    return run_steps.template operator()<D, KeyCode::scalar_twos>();
+  };
+  return dim_ == 64 ? run.template operator()<64>() : run.template operator()<128>();
 }
 
 }  // namespace rotorquant::device
