@@ -11,15 +11,72 @@ Buffer<T> copy_of(std::span<const T> values) {
   return Buffer<T>(std::vector<T>(values.begin(), values.end()));
 }
 
+// The steps in groups, in their order.
 std::vector<ColumnStep> steps_of(const CascadeProgram& program) {
+  const auto dim = static_cast<int>(program.slots.size());
   std::vector<ColumnStep> steps;
+  std::size_t begin = 0;  // of the group
+  const auto fill = [&] {
+    while (steps.size() % steps_together != 0) steps.push_back({{dim, dim + 1, dim + 2, 0}, {}});
+    begin = steps.size();
+  };
+  const auto touches = [](const ColumnStep& a, const CascadeStep& b) {
+    for (const std::int32_t slot : b.slots) {
+      if (slot == a.slots[0] || slot == a.slots[1] || slot == a.slots[2]) return true;
+    }
+    return false;
+  };
   for (const CascadeStep& step : program.steps) {
+    if (std::any_of(steps.begin() + static_cast<std::ptrdiff_t>(begin), steps.end(),
+                    [&](const ColumnStep& other) { return touches(other, step); }))
+      fill();
     ColumnStep made{};
     std::copy(step.slots.begin(), step.slots.end(), made.slots);
     std::copy(step.factors.begin(), step.factors.end(), made.factors);
     steps.push_back(made);
+    if (steps.size() % steps_together == 0) begin = steps.size();
   }
+  fill();
   return steps;
+}
+
+ColumnProgram program_of(const Buffer<ColumnStep>& steps) {
+  return {steps.data(), static_cast<int>(steps.size()) / steps_together};
+}
+
+std::vector<LevelPlace> places_of(const CalibratedCodec& codec) {
+  std::vector<LevelPlace> places;
+  for (std::size_t i = 0; i < codec.backward_steps().slots.size(); ++i) {
+    const auto coordinate = static_cast<std::size_t>(codec.planes().order()[i]);
+    places.push_back({codec.backward_steps().slots[i], codec.backward_steps().scales[i],
+                      1 << codec.widths()[coordinate], 0});
+  }
+  return places;
+}
+
+int stride_of(const CalibratedCodec& codec) {
+  const auto count = static_cast<int>(codec.parameters().num_centroids());
+  return (count + centroids_together - 1) / centroids_together * centroids_together;
+}
+
+// rows [C, dim] -> [dim, stride], zeros behind the last.
+std::vector<float> columns_of(const CalibratedCodec& codec, std::span<const float> rows) {
+  const auto dim = static_cast<std::size_t>(codec.dim()), stride = static_cast<std::size_t>(stride_of(codec));
+  std::vector<float> columns(dim * stride);
+  for (std::size_t i = 0; i < rows.size(); ++i) columns[i % dim * stride + i / dim] = rows[i];
+  return columns;
+}
+
+std::size_t stride_of_metric(const CalibratedCodec& codec) {
+  constexpr std::size_t together = 16;
+  return (static_cast<std::size_t>(codec.dim()) + together - 1) / together * together;
+}
+
+// rows [n, dim] with zeros up to the stride.
+std::vector<float> padded_rows(std::span<const float> rows, std::size_t dim, std::size_t stride) {
+  std::vector<float> padded(rows.size() / dim * stride);
+  for (std::size_t i = 0; i < rows.size(); ++i) padded[i / dim * stride + i % dim] = rows[i];
+  return padded;
 }
 
 // Rows of `table` that begin at 2^width with the numbers of each width.
@@ -62,29 +119,25 @@ std::vector<float> diagonal_of(const CalibratedCodec& codec) {
 
 }  // namespace
 
-CalibratedQuantizer::Program::Program(const CascadeProgram& program)
-    : steps(steps_of(program)), slots(program.slots), scales(program.scales) {}
-
-ColumnProgram CalibratedQuantizer::Program::view() const {
-  return {steps.data(), static_cast<int>(steps.size()), slots.data(), scales.data()};
-}
-
 CalibratedQuantizer::CalibratedQuantizer(std::shared_ptr<const Quantizer> owner, const CalibratedCodec& codec,
                                          int gpu)
     : owner_(std::move(owner)),
       codec_(codec),
       gpu_(gpu),
-      forward_(codec.forward_steps()),
-      backward_(codec.backward_steps()),
+      forward_(steps_of(codec.forward_steps())),
+      backward_(steps_of(codec.backward_steps())),
+      input_slots_(codec.forward_steps().slots),
+      input_scales_(codec.forward_steps().scales),
+      places_(places_of(codec)),
       levels_(table_by_width(codec, levels_of)),
       boundaries_(table_by_width(codec, boundaries_of)),
       shift_(copy_of(codec.shift())),
-      centroids_(codec.parameters().centroids),
-      transformed_(copy_of(codec.transformed_centroids())),
+      centroids_(columns_of(codec, codec.parameters().centroids)),
+      transformed_(columns_of(codec, codec.transformed_centroids())),
       offsets_(offsets_of(codec)),
       scales_(copy_of(codec.scales())),
       diagonal_(diagonal_of(codec)),
-      metric_(copy_of(codec.metric())),
+      metric_(padded_rows(codec.metric(), static_cast<std::size_t>(codec.dim()), stride_of_metric(codec))),
       energies_(copy_of(codec.energies())) {}
 
 CalibratedView CalibratedQuantizer::view() const {
@@ -103,18 +156,23 @@ CalibratedView CalibratedQuantizer::view() const {
   view.centroid_choices = std::min(search.centroid_choices, view.centroid_count);
   view.descent_sweeps = search.descent_sweeps;
   view.least_energy = codec_.least_energy();
-  view.forward = forward_.view();
-  view.backward = backward_.view();
+  view.forward = program_of(forward_);
+  view.backward = program_of(backward_);
+  view.input_slots = input_slots_.data();
+  view.input_scales = input_scales_.data();
+  view.places = places_.data();
   view.levels = levels_.data();
   view.boundaries = boundaries_.data();
   view.shift = shift_.data();
   view.centroids = centroids_.data();
   view.transformed = transformed_.data();
+  view.centroid_stride = stride_of(codec_);
   view.offsets = offsets_.data();
   view.scales = scales_.data();
   view.energies = energies_.data();
   view.diagonal = diagonal_.data();
   view.metric = metric_.data();
+  view.metric_stride = static_cast<int>(stride_of_metric(codec_));
   return view;
 }
 

@@ -20,22 +20,15 @@ class CalibratedQuantizer final : public DeviceQuantizer {
   void finish(DeviceStream stream) const override { refusals_.finish(stream); }
 
  private:
-  // A cascade's steps in device memory.
-  struct Program {
-    explicit Program(const CascadeProgram& program);
-    ColumnProgram view() const;
-
-    Buffer<ColumnStep> steps;
-    Buffer<int> slots;
-    Buffer<float> scales;
-  };
-
   CalibratedView view() const;
 
   std::shared_ptr<const Quantizer> owner_;  // keeps codec_ alive
   const CalibratedCodec& codec_;
   int gpu_;
-  Program forward_, backward_;
+  Buffer<ColumnStep> forward_, backward_;
+  Buffer<int> input_slots_;
+  Buffer<float> input_scales_;
+  Buffer<LevelPlace> places_;
   Buffer<float> levels_, boundaries_;
   Buffer<float> shift_, centroids_, transformed_, offsets_, scales_, diagonal_, metric_;
   Buffer<double> energies_;

@@ -29,31 +29,31 @@ __device__ KeyFields decode_columns(const CalibratedView& codec, const Calibrate
                                     const std::uint8_t* codes, std::int64_t first, int count,
                                     unsigned long long* refusals) {
   arrays.load_tables(codec);
-  const std::int64_t bytes = static_cast<std::int64_t>(count) * codec.code_bytes;
-  for (std::int64_t i = threadIdx.x; i < bytes; i += warp_size)
-    arrays.codes[i] = codes[first * codec.code_bytes + i];
+  copy_codes(codes + first * codec.code_bytes, arrays.codes, codec.code_bytes, count);
   __syncwarp();
   KeyFields fields;
   if (static_cast<int>(threadIdx.x) < count) {
     const std::uint8_t* const code = arrays.codes + threadIdx.x * codec.code_bytes;
     const int end = codec.scale_bit() + codec.scale_bits;
-    int width = max_width;
     for (int begin = 0; begin < codec.dim; begin += warp_size) {
       std::uint32_t planes[max_width];
       int start = 0;
 #pragma unroll
       for (int k = 0; k < max_width; ++k) {
-        planes[k] = begin < codec.ends[k + 1] ? read_bits(code, start + begin, end) : 0U;
+        const int there = codec.ends[k + 1] - begin;
+        planes[k] = there > 0 ? read_bits(code, start + begin, end) : 0U;
+        if (there > 0 && there < warp_size) planes[k] &= (1U << there) - 1U;
         start += codec.ends[k + 1];
       }
-      for (int i = 0; i < warp_size && begin + i < codec.dim; ++i) {
-        const int position = begin + i;
-        while (width > 0 && position >= codec.ends[width]) --width;
+      const int positions = min(warp_size, codec.dim - begin);
+#pragma unroll 4
+      for (int i = 0; i < positions; ++i) {
+        const uint4 place = __ldg(reinterpret_cast<const uint4*>(codec.places + begin + i));
         unsigned symbol = 0;
 #pragma unroll
-        for (int k = 0; k < max_width; ++k) symbol |= k < width ? (planes[k] >> i & 1U) << k : 0U;
-        arrays.column[__ldg(codec.backward.slots + position) * column_pitch] =
-            __fmul_rn(arrays.levels[(1 << width) + symbol], __ldg(codec.backward.scales + position));
+        for (int k = 0; k < max_width; ++k) symbol |= (planes[k] >> i & 1U) << k;
+        arrays.column[place.x * column_pitch] =
+            __fmul_rn(arrays.levels[place.z + symbol], __uint_as_float(place.y));
       }
     }
     fields.centroid = static_cast<int>(codec.centroid_bits == 0 ? 0U
@@ -79,13 +79,15 @@ __global__ void decode_kernel(const __grid_constant__ CalibratedView codec, cons
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
   const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
   const KeyFields fields = decode_columns(codec, arrays, codes, first, count, refusals);
-  for (int r = 0; r < count; ++r) {
-    const float* const offset =
-        codec.offsets + static_cast<std::int64_t>(__shfl_sync(0xFFFFFFFFU, fields.centroid, r)) * codec.dim;
-    const float scale = __shfl_sync(0xFFFFFFFFU, fields.scale, r);
-    for (int c = static_cast<int>(threadIdx.x); c < codec.dim; c += warp_size) {
-      x[(first + r) * codec.dim + c] =
-          from_float<T>(fmaf(scale, arrays.columns[c * column_pitch + r], __ldg(offset + c)));
+  for (int begin = 0; begin < codec.dim; begin += warp_size) {
+    const int c = begin + static_cast<int>(threadIdx.x);
+#pragma unroll 8
+    for (int r = 0; r < warp_size; ++r) {
+      const std::int64_t centroid = __shfl_sync(0xFFFFFFFFU, fields.centroid, r);
+      const float scale = __shfl_sync(0xFFFFFFFFU, fields.scale, r);
+      if (r >= count || c >= codec.dim) continue;
+      x[(first + r) * codec.dim + c] = from_float<T>(
+          fmaf(scale, arrays.columns[c * column_pitch + r], __ldg(codec.offsets + centroid * codec.dim + c)));
     }
   }
 }

@@ -15,12 +15,22 @@ struct alignas(16) ColumnStep {
   int slots[4];
   float factors[8];
 };
+// Steps that run at once: steps of one group touch different slots. Groups are filled up with steps over
+// three slots behind the column.
+inline constexpr int steps_together = 4;
+inline constexpr int spare_slots = 3;
 
 struct ColumnProgram {
   const ColumnStep* steps;
-  int step_count;
-  const int* slots;     // [dim]
-  const float* scales;  // [dim]
+  int group_count;
+};
+
+// A storage position's place in a column and the factor of its levels, which begin at `levels`.
+struct alignas(16) LevelPlace {
+  int slot;
+  float scale;
+  int levels;
+  int padding;
 };
 
 struct CalibratedView {
@@ -30,16 +40,21 @@ struct CalibratedView {
   int scale_radius, centroid_choices, descent_sweeps;  // CalibratedSearch
   double least_energy;
   ColumnProgram forward, backward;
-  const float* levels;       // of width w at 2^w; [2^(max_width + 1)]
-  const float* boundaries;   // the same, 2^w - 1 of them
-  const float* shift;        // [dim]
-  const float* centroids;    // [C, dim]
-  const float* transformed;  // [C, dim]: F c / sigma
-  const float* offsets;      // [C, dim]: c + h
-  const float* scales;       // [2^scale_bits]
-  const double* energies;    // [2^scale_bits - 1]
-  const float* diagonal;     // [dim]
-  const float* metric;       // [dim, dim]
+  const int* input_slots;     // [dim]: forward's
+  const float* input_scales;  // [dim]
+  const LevelPlace* places;   // [dim]: backward's
+  const float* levels;        // of width w at 2^w; [2^(max_width + 1)]
+  const float* boundaries;    // the same, 2^w - 1 of them
+  const float* shift;         // [dim]
+  const float* centroids;     // [dim, centroid_stride]
+  const float* transformed;   // [dim, centroid_stride]: F c / sigma
+  int centroid_stride;        // a multiple of centroids_together
+  const float* offsets;       // [C, dim]: c + h
+  const float* scales;        // [2^scale_bits]
+  const double* energies;     // [2^scale_bits - 1]
+  const float* diagonal;      // [dim]
+  const float* metric;        // [dim, metric_stride]
+  int metric_stride;          // a multiple of 16
 
   __host__ __device__ int scale_bit() const { return centroid_bit() + centroid_bits; }
   // Where the field behind the planes begins.
@@ -51,6 +66,7 @@ struct CalibratedView {
 };
 
 inline constexpr int level_table = 2 << max_width;
+inline constexpr int centroids_together = 8;  // whose distances and costs are summed at a time
 
 // Columns of a warp's 32 keys: coordinate i of the thread's at [column_pitch * i]. The pitch keeps both a
 // column and a row in 32 banks.
@@ -60,12 +76,12 @@ inline constexpr int column_pitch = warp_size + 1;
 struct CalibratedTile {
   int columns;  // floats of one array
   int arrays;
-  int choices;     // centroids with a full search
+  int choices;     // centroids with a full search, or 0
   int code_bytes;  // of 32 keys
   int symbols;
 
   __host__ __device__ CalibratedTile(const CalibratedView& codec, bool encodes)
-      : columns(codec.dim * column_pitch),
+      : columns((codec.dim + spare_slots) * column_pitch),
         arrays(encodes ? 2 : 1),
         choices(encodes ? codec.centroid_choices : 0),
         code_bytes((warp_size * codec.code_bytes + 15) / 16 * 16),
@@ -110,16 +126,42 @@ struct CalibratedArrays {
 
 // The thread's column through the cascade (run_steps).
 __device__ inline void run_columns(const ColumnProgram& program, float* column) {
-  for (int s = 0; s < program.step_count; ++s) {
-    const auto* const words = reinterpret_cast<const uint4*>(program.steps + s);
-    const uint4 slots = __ldg(words), low = __ldg(words + 1), high = __ldg(words + 2);
-    float* const a = column + slots.x * column_pitch;
-    float* const b = column + slots.y * column_pitch;
-    float* const c = column + slots.z * column_pitch;
-    const float x = *a, y = *b, z = *c;
-    *a = fmaf(__uint_as_float(low.y), z, fmaf(__uint_as_float(low.x), y, x));
-    *b = fmaf(__uint_as_float(low.w), z, fmaf(__uint_as_float(low.z), x, y));
-    *c = fmaf(__uint_as_float(high.y), y, fmaf(__uint_as_float(high.x), x, z));
+  for (int group = 0; group < program.group_count; ++group) {
+    const auto* const words = reinterpret_cast<const uint4*>(program.steps + group * steps_together);
+    uint4 slots[steps_together], low[steps_together], high[steps_together];
+    float in[steps_together][3];
+#pragma unroll
+    for (int s = 0; s < steps_together; ++s) {
+      slots[s] = __ldg(words + 3 * s);
+      low[s] = __ldg(words + 3 * s + 1);
+      high[s] = __ldg(words + 3 * s + 2);
+      in[s][0] = column[slots[s].x * column_pitch];
+      in[s][1] = column[slots[s].y * column_pitch];
+      in[s][2] = column[slots[s].z * column_pitch];
+    }
+#pragma unroll
+    for (int s = 0; s < steps_together; ++s) {
+      const float x = in[s][0], y = in[s][1], z = in[s][2];
+      column[slots[s].x * column_pitch] =
+          fmaf(__uint_as_float(low[s].y), z, fmaf(__uint_as_float(low[s].x), y, x));
+      column[slots[s].y * column_pitch] =
+          fmaf(__uint_as_float(low[s].w), z, fmaf(__uint_as_float(low[s].z), x, y));
+      column[slots[s].z * column_pitch] =
+          fmaf(__uint_as_float(high[s].y), y, fmaf(__uint_as_float(high[s].x), x, z));
+    }
+  }
+}
+
+// Bytes between global and a warp's shared memory, 16 at a time for the block's 32 codes; fewer ones byte by
+// byte.
+__device__ inline void copy_codes(const std::uint8_t* from, std::uint8_t* to, int code_bytes, int count) {
+  const int lane = static_cast<int>(threadIdx.x);
+  if (count == warp_size) {
+#pragma unroll 4
+    for (int i = lane; i < warp_size * code_bytes / 16; i += warp_size)
+      reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
+  } else {
+    for (int i = lane; i < count * code_bytes; i += warp_size) to[i] = from[i];
   }
 }
 

@@ -5,7 +5,7 @@
 //   encode  y = R x as there; e = y - s c[index] / |x| in registers becomes the left operand of a second
 //           product, S R^T e, whose signs are those of S (x - x^). Each number is the sum of two fp16 terms, of
 //           which all products but the two small ones' are made: e errs by about 2^-22 of itself.
-//   decode  s R^T c[index] + sqrt(pi/2)/m |r| S^T sign(S r), two products.
+//   decode  s R^T c[index] + sqrt(pi/2)/m |r| S^T sign(S r), two products, S in one term.
 //
 // For GPUs of compute capability 9.0, fp16 and bf16 rows, dims up to 128 that are multiples of 8, as many
 // signs, 1 to 4 bits in the first stage and norms in fp16. Everything else takes the general path

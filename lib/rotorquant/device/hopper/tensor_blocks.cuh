@@ -84,15 +84,16 @@ __device__ __forceinline__ void load_matrix(uint4* shared, const std::uint8_t* m
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// Starts sums = 64 rows x both terms of a piece's matrix. matrix: the descriptor of the block's first piece.
-template <typename Shape, int piece>
+// Starts sums = 64 rows x a piece's matrix, both of its terms or the first alone. matrix: the descriptor of the
+// block's first piece.
+template <typename Shape, int piece, int terms = 2>
 __device__ __forceinline__ void start_product(float (&sums)[Shape::columns / 2], std::uint32_t matrix,
                                               const std::uint32_t (&operand)[Shape::steps][4]) {
   wgmma_begin();
 #pragma unroll
   for (int i = 0; i < Shape::piece_steps; ++i) {
 #pragma unroll
-    for (int term = 0; term < 2; ++term) {
+    for (int term = 0; term < terms; ++term) {
       constexpr int units = 16;  // bytes a unit of descriptors
       const std::uint32_t at = matrix + (piece * Shape::piece_bytes + term * Shape::term_bytes) / units +
                                operand_step(Shape::columns, i);
