@@ -18,8 +18,8 @@
 namespace rotorquant {
 namespace {
 
-// Vectors that go through the layers together, coordinate by coordinate: one 512-bit register of floats.
-constexpr int vector_lanes = 16;
+// Vectors that go through the layers coordinate by coordinate.
+constexpr int vector_lanes = static_cast<int>(column_lanes);
 constexpr float two_thirds = 2.0F / 3.0F;
 
 // Factors that change nothing.
@@ -28,6 +28,16 @@ constexpr std::array<float, vector_lanes> ones = [] {
   values.fill(1.0F);
   return values;
 }();
+
+// Asks for a share of some memory, that of `step` of `steps`, into the second-level cache: so many lines in
+// one go would hold up the loads that come next.
+void ask_for_share(const std::uint8_t* begin, std::int64_t bytes, std::size_t step, std::size_t steps) {
+  constexpr std::int64_t line = 64;
+  const auto place = [&](std::size_t i) {
+    return bytes / line * static_cast<std::int64_t>(i) / static_cast<std::int64_t>(steps) * line;
+  };
+  for (std::int64_t i = place(step); i < place(step + 1); i += line) __builtin_prefetch(begin + i, 0, 2);
+}
 
 // The signs of the four flat rotors: 1, i, j and k flip none or two coordinates before the half-turn.
 constexpr float flat_signs[4][3] = {{1, 1, 1}, {1, -1, -1}, {-1, 1, -1}, {-1, -1, 1}};
@@ -82,7 +92,16 @@ CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeR
       layer.planes.push_back(
           {order[i], order[i + 1], static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))});
     }
-    if (rotors == CascadeRotors::flat) layer.flat = flat_layer(layer.triples);
+    if (rotors == CascadeRotors::flat) {
+      layer.flat = flat_layer(layer.triples);
+      for (std::size_t left = i; left < order.size(); ++left)
+        layer.flat.left.push_back(vector_lanes * order[left]);
+      if (!layer.planes.empty()) {
+        layer.flat.plane = true;
+        layer.flat.cosine = layer.planes.front().cosine;
+        layer.flat.sine = layer.planes.front().sine;
+      }
+    }
     rotor_count += static_cast<std::int64_t>(layer.triples.size());
     plane_count += static_cast<std::int64_t>(layer.planes.size());
     std::vector<std::int32_t> next;
@@ -106,84 +125,122 @@ FlatLayer CascadeRotation::flat_layer(const std::vector<Triple>& triples) {
   return layer;
 }
 
-// block [dim, lanes]: `lanes` vectors, coordinate by coordinate.
+// A layer's triples on a block [dim, lanes]: `lanes` vectors, coordinate by coordinate.
 template <int lanes>
-void CascadeRotation::run(float* block, bool transpose) const {
-  for (std::size_t step = 0; step < layers_.size(); ++step) {
-    const Layer& layer = layers_[transpose ? layers_.size() - 1 - step : step];
-    bool turned = false;
-#if defined(__x86_64__)
-    if (isa_ == Isa::avx512 && rotors_ == CascadeRotors::flat) {
-      flat_layer_avx512(layer.flat, transpose, block);
-      turned = true;
-    }
-#endif
-    for (const Triple& triple : layer.triples) {
-      if (turned) break;
-      float* a = block + triple.a * lanes;
-      float* b = block + triple.b * lanes;
-      float* c = block + triple.c * lanes;
-      if (rotors_ == CascadeRotors::flat) {
-        const float* s = triple.signs;
-        // The half-turn is symmetric and its own inverse, so that the transpose flips the signs after it.
-        const float before[3] = {transpose ? 1.0F : s[0], transpose ? 1.0F : s[1], transpose ? 1.0F : s[2]};
-        const float after[3] = {transpose ? s[0] : 1.0F, transpose ? s[1] : 1.0F, transpose ? s[2] : 1.0F};
-        for (int v = 0; v < lanes; ++v) {
-          const float x = before[0] * a[v], y = before[1] * b[v], z = before[2] * c[v];
-          const float mean = two_thirds * ((x + y) + z);
-          a[v] = after[0] * (mean - x);
-          b[v] = after[1] * (mean - y);
-          c[v] = after[2] * (mean - z);
-        }
-      } else {
-        float m[9];
-        for (int i = 0; i < 3; ++i) {
-          for (int j = 0; j < 3; ++j)
-            m[3 * i + j] = transpose ? triple.matrix[3 * j + i] : triple.matrix[3 * i + j];
-        }
-        for (int v = 0; v < lanes; ++v) {
-          const float x = a[v], y = b[v], z = c[v];
-          a[v] = m[0] * x + m[1] * y + m[2] * z;
-          b[v] = m[3] * x + m[4] * y + m[5] * z;
-          c[v] = m[6] * x + m[7] * y + m[8] * z;
-        }
-      }
-    }
-    for (const Plane& plane : layer.planes) {
-      float* a = block + plane.a * lanes;
-      float* b = block + plane.b * lanes;
-      const float sine = transpose ? -plane.sine : plane.sine;
+void CascadeRotation::turn_triples(const Layer& layer, bool transpose, float* block) const {
+  for (const Triple& triple : layer.triples) {
+    float* a = block + triple.a * lanes;
+    float* b = block + triple.b * lanes;
+    float* c = block + triple.c * lanes;
+    if (rotors_ == CascadeRotors::flat) {
+      const float* s = triple.signs;
+      // The half-turn is symmetric and its own inverse, so that the transpose flips the signs after it.
+      const float before[3] = {transpose ? 1.0F : s[0], transpose ? 1.0F : s[1], transpose ? 1.0F : s[2]};
+      const float after[3] = {transpose ? s[0] : 1.0F, transpose ? s[1] : 1.0F, transpose ? s[2] : 1.0F};
       for (int v = 0; v < lanes; ++v) {
-        const float x = a[v], y = b[v];
-        a[v] = plane.cosine * x - sine * y;
-        b[v] = sine * x + plane.cosine * y;
+        const float x = before[0] * a[v], y = before[1] * b[v], z = before[2] * c[v];
+        const float mean = two_thirds * ((x + y) + z);
+        a[v] = after[0] * (mean - x);
+        b[v] = after[1] * (mean - y);
+        c[v] = after[2] * (mean - z);
+      }
+    } else {
+      float m[9];
+      for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j)
+          m[3 * i + j] = transpose ? triple.matrix[3 * j + i] : triple.matrix[3 * i + j];
+      }
+      for (int v = 0; v < lanes; ++v) {
+        const float x = a[v], y = b[v], z = c[v];
+        a[v] = m[0] * x + m[1] * y + m[2] * z;
+        b[v] = m[3] * x + m[4] * y + m[5] * z;
+        c[v] = m[6] * x + m[7] * y + m[8] * z;
       }
     }
   }
 }
 
-// The layers on blocks of up to 16 rows: load(first row, count, block [dim, 16]), then store of the same.
+template <int lanes>
+void CascadeRotation::turn_planes(const Layer& layer, bool transpose, float* block) {
+  for (const Plane& plane : layer.planes) {
+    float* a = block + plane.a * lanes;
+    float* b = block + plane.b * lanes;
+    const float sine = transpose ? -plane.sine : plane.sine;
+    for (int v = 0; v < lanes; ++v) {
+      const float x = a[v], y = b[v];
+      a[v] = plane.cosine * x - sine * y;
+      b[v] = sine * x + plane.cosine * y;
+    }
+  }
+}
+
+// All layers on `groups` blocks of columns, column_group_pitch() apart; vectors times their factors [groups,
+// vector_lanes] first, unless null. Asks for `ahead` on the way.
+void CascadeRotation::run(const float* factors, std::int64_t groups, bool transpose, const Memory& ahead,
+                          float* columns) const {
+  const bool flat_kernels = isa_ == Isa::avx512 && rotors_ == CascadeRotors::flat;
+  const std::int64_t pitch = column_group_pitch(dim_);
+  for (std::int64_t g = 0; g < groups && factors != nullptr && !flat_kernels; ++g) {
+    for (std::int64_t i = 0; i < dim_ * vector_lanes; ++i)
+      columns[g * pitch + i] *= factors[g * vector_lanes + i % vector_lanes];
+  }
+  for (std::size_t step = 0; step < layers_.size(); ++step) {
+    const Layer& layer = layers_[transpose ? layers_.size() - 1 - step : step];
+    ask_for_share(ahead.data, ahead.bytes, step, layers_.size());
+#if defined(__x86_64__)
+    if (flat_kernels) {
+      flat_layer_avx512(layer.flat, transpose, step == 0 ? factors : nullptr, groups, pitch, columns);
+      continue;
+    }
+#endif
+    for (std::int64_t g = 0; g < groups; ++g) {
+      turn_triples<vector_lanes>(layer, transpose, columns + g * pitch);
+      turn_planes<vector_lanes>(layer, transpose, columns + g * pitch);
+    }
+  }
+}
+
+// The layers on groups of up to vector_lanes rows: load(first row, count, factors, columns) says whether the
+// vectors still lack the factors that it gives; then store(first row, count, columns). `in`: the rows' memory.
 template <typename Load, typename Store>
-void CascadeRotation::run_blocks(std::int64_t rows, bool transpose, const Load& load,
+void CascadeRotation::run_blocks(std::int64_t rows, bool transpose, const Memory& in, const Load& load,
                                  const Store& store) const {
-  static thread_local ScratchFloats columns;
-  float* block = columns.reserve(dim_ * vector_lanes);
-  for (std::int64_t begin = 0; begin < rows; begin += vector_lanes) {
-    const std::int64_t count = std::min<std::int64_t>(vector_lanes, rows - begin);
-    load(begin, count, block);
-    run<vector_lanes>(block, transpose);
-    store(begin, count, block);
+  static thread_local ScratchFloats scratch;
+  const std::int64_t pitch = column_group_pitch(dim_);
+  float* columns = scratch.reserve(most_column_groups * pitch);
+  constexpr std::int64_t together = most_column_groups * vector_lanes;
+  for (std::int64_t begin = 0; begin < rows; begin += together) {
+    const std::int64_t groups =
+        std::min(most_column_groups, (rows - begin + vector_lanes - 1) / vector_lanes);
+    const auto each_group = [&](const auto& body) {
+      for (std::int64_t g = 0; g < groups; ++g) {
+        const std::int64_t first = begin + g * vector_lanes;
+        body(g, first, std::min<std::int64_t>(vector_lanes, rows - first));
+      }
+    };
+    std::array<float, together> factors{};
+    bool unscaled = false;
+    each_group([&](std::int64_t g, std::int64_t first, std::int64_t count) {
+      unscaled = load(first, count, factors.data() + g * vector_lanes, columns + g * pitch);
+    });
+    const std::int64_t row_bytes = in.bytes / rows;
+    const Memory ahead{in.data + (begin + together) * row_bytes, together * row_bytes};
+    run(unscaled ? factors.data() : nullptr, groups, transpose, ahead, columns);
+    each_group([&](std::int64_t, std::int64_t first, std::int64_t count) {
+      store(first, count, columns + (first - begin) / vector_lanes * pitch);
+    });
   }
 }
 
 void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bool transpose) const {
   run_blocks(
-      in.rows, transpose,
-      [&](std::int64_t begin, std::int64_t count, float* block) {
+      in.rows, transpose, {},
+      [&](std::int64_t begin, std::int64_t count, float*, float* block) {
         for (std::int64_t i = 0; i < dim_ * vector_lanes; ++i) block[i] = 0.0F;
         for (std::int64_t v = 0; v < count; ++v) {
           for (std::int64_t i = 0; i < dim_; ++i) block[i * vector_lanes + v] = in.row(begin + v)[i];
         }
+        return false;
       },
       [&](std::int64_t begin, std::int64_t count, const float* block) {
         for (std::int64_t v = 0; v < count; ++v) {
@@ -204,9 +261,10 @@ void CascadeRotation::apply_scaled(const ConstHostTensor& x, const float* factor
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) {
     return run_blocks(
-        x.rows, false,
-        [&](std::int64_t begin, std::int64_t count, float* block) {
+        x.rows, false, {},
+        [&](std::int64_t begin, std::int64_t count, float*, float* block) {
           to_columns_avx512(x.row_range(begin, count), factors + begin, block);
+          return false;
         },
         [&](std::int64_t begin, std::int64_t count, const float* block) {
           to_rows_avx512(block, ones.data(), {y.row(begin), ElementType::float32, count, dim_});
@@ -221,9 +279,10 @@ void CascadeRotation::apply_transpose_scaled(HostView<const float> y, const floa
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) {
     return run_blocks(
-        y.rows, true,
-        [&](std::int64_t begin, std::int64_t count, float* block) {
+        y.rows, true, {},
+        [&](std::int64_t begin, std::int64_t count, float*, float* block) {
           to_columns_avx512({y.row(begin), ElementType::float32, count, dim_}, ones.data(), block);
+          return false;
         },
         [&](std::int64_t begin, std::int64_t count, const float* block) {
           to_rows_avx512(block, factors + begin, x.row_range(begin, count));
@@ -239,9 +298,10 @@ bool CascadeRotation::unit_rows_to_planes(const ConstHostTensor& x, float* norms
   if (isa_ == Isa::avx512) {
     const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
     run_blocks(
-        x.rows, false,
-        [&](std::int64_t begin, std::int64_t count, float* block) {
-          unit_rows_to_columns_avx512(x.row_range(begin, count), norms + begin, block);
+        x.rows, false, {static_cast<const std::uint8_t*>(x.data), x.rows * x.cols * element_bytes(x.type)},
+        [&](std::int64_t begin, std::int64_t count, float* factors, float* block) {
+          unit_rows_to_columns_avx512(x.row_range(begin, count), norms + begin, factors, block);
+          return true;
         },
         [&](std::int64_t begin, std::int64_t count, const float* block) {
           columns_to_planes_avx512(block, count, dim_, codebook, planes + begin * code_bytes);

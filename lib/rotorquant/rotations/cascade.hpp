@@ -64,11 +64,20 @@ class CascadeRotation final : public Rotation {
     FlatLayer flat;             // the triples of flat rotors, for AVX-512
   };
 
+  struct Memory {
+    const std::uint8_t* data = nullptr;
+    std::int64_t bytes = 0;
+  };
   static FlatLayer flat_layer(const std::vector<Triple>& triples);
   template <int lanes>
-  void run(float* block, bool transpose) const;
+  void turn_triples(const Layer& layer, bool transpose, float* block) const;
+  template <int lanes>
+  static void turn_planes(const Layer& layer, bool transpose, float* block);
+  void run(const float* factors, std::int64_t groups, bool transpose, const Memory& ahead,
+           float* columns) const;
   template <typename Load, typename Store>
-  void run_blocks(std::int64_t rows, bool transpose, const Load& load, const Store& store) const;
+  void run_blocks(std::int64_t rows, bool transpose, const Memory& in, const Load& load,
+                  const Store& store) const;
   void run_rows(HostView<const float> in, HostView<float> out, bool transpose) const;
 
   std::int64_t dim_;

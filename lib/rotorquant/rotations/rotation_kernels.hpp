@@ -63,25 +63,40 @@ void hadamard_rows_avx512(const float* signs, HostView<const float> y, const flo
 void hadamard_rows_avx512(const float* signs, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
                           const float* factors, bool stream, const HostTensor& x);
 
-// factors[r] x(r) of x [n, dim], n <= 16 -> columns [dim, 16]; the lanes from n on are zeros.
+// Vectors of one group of columns: a 512-bit register of floats.
+inline constexpr std::int64_t column_lanes = 16;
+// From the columns of a group to those of the next, in floats: a line more than the columns take, so that the
+// same coordinates of two groups are not the same lines of the cache.
+constexpr std::int64_t column_group_pitch(std::int64_t dim) {
+  return (dim + 1) * column_lanes;
+}
+inline constexpr std::int64_t most_column_groups = 2;
+
+// factors[r] x(r) of x [n, dim], n <= column_lanes -> columns [dim, column_lanes]; the lanes from n on are zeros.
 void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
-// The same of their unit vectors, whose norms [n] it finds.
-void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* columns);
-// columns [dim, 16] -> rows [n, dim], n <= 16, each times its factor.
+// x [n, dim] -> columns as they are, with the rows' norms [n] and unit factors [column_lanes].
+void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* factors, float* columns);
+// columns -> rows [n, dim], each times its factor.
 void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
 
-// Bit planes of the codebook's indices of `count` <= 16 vectors: columns [dim, 16] -> planes [count, bits *
-// plane_bytes(dim)].
+// Bit planes of the codebook's indices of `count` vectors: columns -> planes [count, bits * plane_bytes(dim)].
 void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
                               const PlaneCodebook& codebook, std::uint8_t* planes);
 
-// The triples of a layer of flat rotors, those of the same kind (the four sign patterns in cascade.cpp)
-// together.
+// A layer of flat rotors: its triples, those of the same kind (the four sign patterns in cascade.cpp) together,
+// then a plane that is turned, or none.
 struct FlatLayer {
   std::array<std::int64_t, 4> counts{};  // triples of each kind
-  std::vector<std::int32_t> places;      // [count, 3]: 16 times the coordinates, where their columns begin
+  std::vector<std::int32_t> places;      // [count, 3]: where the coordinates' columns begin
+  std::vector<std::int32_t> left;        // the same of up to two coordinates that no triple takes
+  bool plane = false;                    // of those two: (a, b) -> (cosine a - sine b, sine a + cosine b)
+  float cosine = 1.0F;
+  float sine = 0.0F;
 };
-// columns [dim, 16], in place.
-void flat_layer_avx512(const FlatLayer& layer, bool transpose, float* columns);
+// The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at a
+// time, so that a layer does not wait for what the one before has just written. Vectors times their factors
+// [groups, column_lanes] first, unless null (of the transpose, always).
+void flat_layer_avx512(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
+                       std::int64_t pitch, float* columns);
 
 }  // namespace rotorquant
