@@ -5,14 +5,14 @@
 // its key 16 h + r. Decoded keys are the left operand of a product with the inverse transform. In its sums,
 // fp16, a thread has both members of each pair of coordinates that turn together, of two keys: they are
 // scaled, moved by their centroids and turned in its registers, and are there the left operand of the product
-// with the queries. Meanwhile the tensor cores look for the levels of the next half (indexed_keys.cuh).
+// with the queries. Meanwhile the tensor cores look for the levels of the next half (indexed_keys.cuh). All
+// products are the warpgroup's: one that a warp waits for by itself would wait for other warpgroups' too.
 //
 // A key's position is split, p_0 + 16 h + j: keys turn by j, whose sines stay in registers, queries back by
 // the rest.
 #include "rotorquant/device/hopper/indexed_keys.cuh"
 #include "rotorquant/device/hopper/turned_queries.cuh"
 #include "rotorquant/device/hopper/wgmma.cuh"
-#include "rotorquant/device/plane_fragments.cuh"
 #include "rotorquant/device/power_of_two.cuh"
 #include "rotorquant/device/warp_tile.cuh"
 
@@ -21,6 +21,8 @@ namespace rotorquant::device {
 inline constexpr int warpgroup_keys = 128;
 // Rounds after which queries are turned anew: until then their errors add up.
 inline constexpr int rounds_to_restart = 64;
+// Of a head at a time, so that keys are counted in 32 bits.
+inline constexpr int most_rounds = 1 << 20;
 
 struct CalibratedScoreArguments {
   QueryHeads queries;
@@ -29,8 +31,8 @@ struct CalibratedScoreArguments {
   int codecs, centroids;
   const std::uint8_t* codes;
   int code_bytes;
-  std::int64_t tokens, capacity;
-  std::int64_t tokens_per_block;  // a multiple of the keys that a block takes at a time
+  std::int64_t heads, tokens, capacity;
+  std::int64_t rounds;  // of each head: what a block takes at a time
   float* scores;
 };
 
@@ -62,13 +64,9 @@ __device__ __forceinline__ std::uint32_t as_word(__half2 pair) {
 __device__ __forceinline__ __half2 as_half2(std::uint32_t word) {
   return *reinterpret_cast<const __half2*>(&word);
 }
-// Four 8 x 8 matrices of fp16; lane i has where row i mod 8 of matrix i / 8 is.
-__device__ __forceinline__ void load_rows(std::uint32_t (&words)[4], const void* row) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
-               : "r"(address)
-               : "memory");
+// What is written as any memory is, tensor cores read by a path of their own.
+__device__ __forceinline__ void fence_for_products() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 __device__ __forceinline__ void join_warpgroup(int warpgroup) {
   asm volatile("bar.sync %0, %1;" ::"r"(1 + warpgroup), "n"(warpgroup_threads) : "memory");
@@ -116,159 +114,176 @@ __global__ void __launch_bounds__(ScoreMemory<D>::most_warpgroups* warpgroup_thr
   const int warp = static_cast<int>(threadIdx.x / warp_size), lane = kept(this_lane());
   const int g = lane / 4, t = lane % 4;
   const int warpgroup = warp / 4, member = warp % 4, thread = 32 * member + lane;
-  const std::int64_t head_index = blockIdx.y;
-  const std::int64_t begin = blockIdx.x * p.tokens_per_block;
-  const std::int64_t end = min(begin + p.tokens_per_block, p.tokens);
   const int stride = static_cast<int>(blockDim.x) / warpgroup_threads * warpgroup_keys;
 
-  const std::uint8_t* const given =
-      p.images + static_cast<std::size_t>(head_index % p.codecs) * static_cast<std::size_t>(p.image.bytes);
-  for (int i = static_cast<int>(threadIdx.x); i < p.image.bytes / 16; i += static_cast<int>(blockDim.x))
-    shared_words[i] = __ldg(reinterpret_cast<const uint4*>(given) + i);
-  const auto& head = *reinterpret_cast<const KeyHead*>(shared + p.image.head);
   std::uint8_t* const operands = shared + Memory::queries(p.image.bytes) + warpgroup * Memory::query_bytes;
   for (int i = 0; i < 4; ++i) TurnedQueries<D>::clear(operands + i * TurnedQueries<D>::operand_bytes, thread);
   const int staging = Memory::staging(p.code_bytes);
   std::uint8_t* const own = shared +
                             Memory::codes(p.image.bytes, static_cast<int>(blockDim.x) / warpgroup_threads) +
                             warp * 2 * staging;
+  const auto query_operand =
+      operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(operands)));
   TurnedQueries<D> queries(p.queries, thread, stride);
   const KeyTurns<D> turns(p.queries.turns, 32 * member);
 
-  // The warp's keys of the next round to fetch.
-  std::int64_t next = begin + warpgroup * warpgroup_keys + 32 * member;
-  const std::uint8_t* codes = p.codes + (head_index * p.capacity + next) * p.code_bytes + 16 * lane;
-  const int round_bytes = warp_size * p.code_bytes, first_bit = kept(8 * lane * p.code_bytes);
-  const int query_row = kept(operand_offset(lane % 8, lane / 8 * 8));
-  const auto fetch = [&](std::uint8_t* stage) {
-    if (next + warp_size <= end) {
-#pragma unroll 1
-      for (int at = 0; at < round_bytes - 16 * lane; at += 16 * warp_size)
-        copy_async_16(stage + 16 * lane + at, codes + at);
-    } else if (next < end) {
-      const int there = static_cast<int>(end - next) * p.code_bytes - 16 * lane;
-      for (int at = 0; at < round_bytes - 16 * lane; at += 16 * warp_size)
-        copy_async_part(stage + 16 * lane + at, codes + at, there - at);
+  // All heads' rounds are shared out evenly among blocks: a block has some of one head, then of the next.
+  const std::int64_t total = p.heads * p.rounds;
+  const std::int64_t last = total * (blockIdx.x + 1) / gridDim.x;
+  std::int64_t loaded = -1;
+  for (std::int64_t round = total * blockIdx.x / gridDim.x; round < last;) {
+    const std::int64_t head_index = round / p.rounds, first_round = round - head_index * p.rounds;
+    const std::int64_t here = min(min(last - round, p.rounds - first_round), std::int64_t{most_rounds});
+    const std::int64_t begin = first_round * stride;
+    const int count = static_cast<int>(min(here * stride, p.tokens - begin));
+    round += here;
+    __syncthreads();
+    if (loaded != head_index % p.codecs) {
+      loaded = head_index % p.codecs;
+      const auto* const given = reinterpret_cast<const uint4*>(p.images + loaded * p.image.bytes);
+      for (int i = static_cast<int>(threadIdx.x); i < p.image.bytes / 16; i += static_cast<int>(blockDim.x))
+        shared_words[i] = __ldg(given + i);
     }
-    commit_copies();
-    next += stride;
-    codes += stride * p.code_bytes;
-  };
-  // Two rounds ahead, so that the next one's codes are there when this one ends.
-  fetch(own);
-  fetch(own + staging);
-  // The matrix, written as any memory is, is read by the tensor cores' own path.
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  __syncthreads();
-  const IndexedKeys<D, single_steps, code> decoder(head, p.image, shared, p.code_bytes);
-  // Lanes of odd rows read the second copy of a centroid, whose halves lie the other way round.
-  const int swapped = kept(g % 2 * 64);
-  const std::uint8_t* const centroids =
-      shared + p.image.centroids + (swapped != 0 ? HeadImage::second_copy<D> : 0) + 16 * t;
-  const float unit = kept(head.unit);
-  const bool has_query[2] = {2 * t < p.queries.per_head, 2 * t + 1 < p.queries.per_head};
-  float* out = p.scores + (head_index * p.queries.per_head + 2 * t) * p.capacity + begin +
-               warpgroup * warpgroup_keys + 32 * member + g;
-  const auto matrix =
-      operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + p.image.operand)));
-
-  std::int64_t first = begin + warpgroup * warpgroup_keys;  // of the warpgroup's keys
-  queries.move_to(p.queries, head_index, first);
-  queries.store(p.queries, operands);
-  wait_for_copies<1>();
-  __syncwarp();
-  std::uint32_t keys[D / 16][4];
-  typename IndexedKeys<D, single_steps, code>::Indices indices;
-  decoder.begin(own, 0, indices);
-  decoder.finish(own, 0, indices, keys);
-  for (int i = 0; first < end; ++i, first += stride, out += stride) {
-    std::uint8_t* const turned_queries = operands + i % 2 * 2 * TurnedQueries<D>::operand_bytes;
-    std::uint8_t* const stage = own + i % 2 * staging;
-    std::uint8_t* const next_stage = own + (i + 1) % 2 * staging;
-    std::uint32_t key_fields = 0;
-    const int left = static_cast<int>(min(end - first, std::int64_t{warpgroup_keys})) - 32 * member - g;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      std::uint32_t sums[D / 64][16];
-      wgmma_begin();
-#pragma unroll
-      for (int b = 0; b < D / 64; ++b) {
-#pragma unroll
-        for (int s = 0; s < D / 16; ++s)
-          wgmma_half(sums[b], keys[s], whole_descriptor(matrix + HeadImage::operand_place<D>(b, s) / 16),
-                     s != 0);
-        wgmma_commit();
+    const auto& head = *reinterpret_cast<const KeyHead*>(shared + p.image.head);
+    // The warp's keys of the next round to fetch.
+    const int warp_first = warpgroup * warpgroup_keys + 32 * member;
+    int ahead = count - warp_first;
+    const std::uint8_t* codes =
+        p.codes + (head_index * p.capacity + begin + warp_first) * p.code_bytes + 16 * lane;
+    const int round_bytes = warp_size * p.code_bytes, first_bit = kept(8 * lane * p.code_bytes);
+    const auto fetch = [&](std::uint8_t* stage) {
+      if (ahead >= warp_size) {
+#pragma unroll 1
+        for (int at = 0; at < round_bytes - 16 * lane; at += 16 * warp_size)
+          copy_async_16(stage + 16 * lane + at, codes + at);
+      } else if (ahead > 0) {
+        const int there = ahead * p.code_bytes - 16 * lane;
+        for (int at = 0; at < round_bytes - 16 * lane; at += 16 * warp_size)
+          copy_async_part(stage + 16 * lane + at, codes + at, there - at);
       }
-      // What else there is to do meanwhile.
-      if (h == 0) {
-        key_fields = fields_of(head, p.centroids, stage, first_bit);
-        join_warpgroup(warpgroup);  // all have stored their queries
-      } else {
-        if ((i + 1) % rounds_to_restart == 0) {
-          queries.move_to(p.queries, head_index, first + stride);
-        } else {
-          queries.move_on();
+      commit_copies();
+      ahead -= stride;
+      codes += stride * p.code_bytes;
+    };
+    // Two rounds ahead, so that the next one's codes are there when this one ends.
+    fetch(own);
+    fetch(own + staging);
+    fence_for_products();
+    __syncthreads();
+    const IndexedKeys<D, single_steps, code> decoder(head, p.image, shared, p.code_bytes);
+    // Lanes of odd rows read the second copy of a centroid, whose halves lie the other way round.
+    const int swapped = kept(g % 2 * 64);
+    const std::uint8_t* const centroids =
+        shared + p.image.centroids + (swapped != 0 ? HeadImage::second_copy<D> : 0) + 16 * t;
+    const float unit = kept(head.unit);
+    const bool has_query[2] = {2 * t < p.queries.per_head, 2 * t + 1 < p.queries.per_head};
+    float* out = p.scores + (head_index * p.queries.per_head + 2 * t) * p.capacity + begin + warp_first + g;
+    const auto matrix =
+        operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + p.image.operand)));
+
+    const std::int64_t first = begin + warpgroup * warpgroup_keys;  // of the warpgroup's keys
+    queries.move_to(p.queries, head_index, first);
+    queries.store(p.queries, operands);
+    fence_for_products();
+    wait_for_copies<1>();
+    __syncwarp();
+    std::uint32_t keys[D / 16][4];
+    typename IndexedKeys<D, single_steps, code>::Indices indices;
+    decoder.begin(own, 0, indices);
+    decoder.finish(own, 0, indices, keys);
+    int left = count - warp_first - g;  // keys from the lane's first on
+    for (int i = 0; i * stride < count - warpgroup * warpgroup_keys; ++i, left -= stride, out += stride) {
+      const std::uint32_t turned_queries =
+          query_operand + static_cast<std::uint32_t>(i % 2 * 2 * TurnedQueries<D>::operand_bytes) / 16;
+      std::uint8_t* const stage = own + i % 2 * staging;
+      std::uint8_t* const next_stage = own + (i + 1) % 2 * staging;
+      std::uint32_t key_fields = 0;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        std::uint32_t sums[D / 64][16];
+        wgmma_begin();
+#pragma unroll
+        for (int b = 0; b < D / 64; ++b) {
+#pragma unroll
+          for (int s = 0; s < D / 16; ++s)
+            wgmma_half(sums[b], keys[s], whole_descriptor(matrix + HeadImage::operand_place<D>(b, s) / 16),
+                       s != 0);
+          wgmma_commit();
         }
-        queries.store(p.queries, operands + (i + 1) % 2 * 2 * TurnedQueries<D>::operand_bytes);
-        wait_for_copies<0>();
-        __syncwarp();
-      }
-
-      float scores[4] = {}, more[4] = {};  // two chains of products, for one would wait for itself
-#pragma unroll
-      for (int b = 0; b < D / 64; ++b) {
-        if (b + 1 < D / 64) {
-          wgmma_wait<1>(sums[b]);
+        // What else there is to do meanwhile.
+        if (h == 0) {
+          key_fields = fields_of(head, p.centroids, stage, first_bit);
+          join_warpgroup(warpgroup);  // all have stored their queries
         } else {
-          wgmma_wait(sums[b]);
-          // The tensor cores look for the next half's levels while this one's sums are turned.
-          if (h == 0) {
-            decoder.begin(stage, 1, indices);
+          if ((i + 1) % rounds_to_restart == 0) {
+            queries.move_to(p.queries, head_index, first + std::int64_t{i + 1} * stride);
           } else {
-            decoder.begin(next_stage, 0, indices);
-            fetch(stage);
+            queries.move_on();
           }
+          queries.store(p.queries, operands + (i + 1) % 2 * 2 * TurnedQueries<D>::operand_bytes);
+          fence_for_products();
+          wait_for_copies<0>();
+          __syncwarp();
         }
-        std::uint32_t turned[4][4];
+
+        float scores[4];
+#pragma unroll
+        for (int b = 0; b < D / 64; ++b) {
+          if (b + 1 < D / 64) {
+            wgmma_wait<1>(sums[b]);
+          } else {
+            wgmma_wait(sums[b]);
+            // The tensor cores look for the next half's levels while this one's sums are turned.
+            if (h == 0) {
+              decoder.begin(stage, 1, indices);
+            } else {
+              decoder.begin(next_stage, 0, indices);
+              fetch(stage);
+            }
+          }
+          std::uint32_t turned[4][4];
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            const std::uint32_t of_key = __shfl_sync(all_lanes, key_fields, 16 * h + 8 * r + g);
+            const __half2 of_scale = __high2half2(as_half2(of_key));
+            const std::uint8_t* const row =
+                centroids + static_cast<int>(of_key & 0xFFFFU) * HeadImage::centroid_pitch<D> + 128 * b;
+            const uint4 low = *reinterpret_cast<const uint4*>(row + swapped);
+            const uint4 high = *reinterpret_cast<const uint4*>(row + (64 ^ swapped));
+            const std::uint32_t offsets[2][4] = {{low.x, low.y, low.z, low.w},
+                                                 {high.x, high.y, high.z, high.w}};
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+              const int other = j + 4;
+              const __half2 x = __hfma2(as_half2(sums[b][2 * j + r]), of_scale, as_half2(offsets[0][j]));
+              const __half2 y = __hfma2(as_half2(sums[b][2 * other + r]), of_scale, as_half2(offsets[1][j]));
+              const __half2 cosine = turns.cosine[b][j][r], sine = turns.sine[b][j][r];
+              turned[j / 2][j % 2 * 2 + r] = as_word(__hfma2(x, cosine, __hneg2(__hmul2(y, sine))));
+              turned[2 + j / 2][j % 2 * 2 + r] = as_word(__hfma2(y, cosine, __hmul2(x, sine)));
+            }
+          }
+          wgmma_begin();
+#pragma unroll
+          for (int s = 0; s < 4; ++s) {
+            const int place =
+                h * TurnedQueries<D>::operand_bytes + b * operand_block_bytes(query_columns) + 32 * s;
+            wgmma(scores, turned[s],
+                  whole_descriptor(kept(turned_queries) + static_cast<std::uint32_t>(place) / 16), b + s > 0);
+          }
+          wgmma_commit();
+        }
+        decoder.finish(h == 0 ? stage : next_stage, 1 - h, indices, keys);
+        wgmma_wait(scores);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          const std::uint32_t of_key = __shfl_sync(all_lanes, key_fields, 16 * h + 8 * r + g);
-          const __half2 of_scale = __high2half2(as_half2(of_key));
-          const std::uint8_t* const row =
-              centroids + static_cast<int>(of_key & 0xFFFFU) * HeadImage::centroid_pitch<D> + 128 * b;
-          const uint4 low = *reinterpret_cast<const uint4*>(row + swapped);
-          const uint4 high = *reinterpret_cast<const uint4*>(row + (64 ^ swapped));
-          const std::uint32_t offsets[2][4] = {{low.x, low.y, low.z, low.w},
-                                               {high.x, high.y, high.z, high.w}};
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            const int other = j + 4;
-            const __half2 x = __hfma2(as_half2(sums[b][2 * j + r]), of_scale, as_half2(offsets[0][j]));
-            const __half2 y = __hfma2(as_half2(sums[b][2 * other + r]), of_scale, as_half2(offsets[1][j]));
-            const __half2 cosine = turns.cosine[b][j][r], sine = turns.sine[b][j][r];
-            turned[j / 2][j % 2 * 2 + r] = as_word(__hfma2(x, cosine, __hneg2(__hmul2(y, sine))));
-            turned[2 + j / 2][j % 2 * 2 + r] = as_word(__hfma2(y, cosine, __hmul2(x, sine)));
-          }
-        }
-#pragma unroll
-        for (int s = 0; s < 4; s += 2) {
-          std::uint32_t query[4];
-          load_rows(query, turned_queries + h * TurnedQueries<D>::operand_bytes +
-                               b * operand_block_bytes(query_columns) + (query_row ^ 32 * s));
-          multiply_add(scores, turned[s], query[0], query[1]);
-          multiply_add(more, turned[s + 1], query[2], query[3]);
+          const int row = 16 * h + 8 * r;
+          if (row < left && has_query[0]) out[row] = scores[2 * r] * unit;
+          if (row < left && has_query[1]) out[p.capacity + row] = scores[2 * r + 1] * unit;
         }
       }
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const int row = 16 * h + 8 * r;
-        if (row < left && has_query[0]) out[row] = (scores[2 * r] + more[2 * r]) * unit;
-        if (row < left && has_query[1]) out[p.capacity + row] = (scores[2 * r + 1] + more[2 * r + 1]) * unit;
-      }
-      decoder.finish(h == 0 ? stage : next_stage, 1 - h, indices, keys);
     }
+    wait_for_copies<0>();
   }
-  wait_for_copies<0>();
 }
 
 }  // namespace rotorquant::device

@@ -82,12 +82,9 @@ void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, co
   const auto kernel = calibrated_score_kernel<D, single_steps, code>;
   const int threads = warpgroups * warpgroup_threads;
   const std::int64_t resident = resident_blocks("scores of calibrated keys", kernel, threads, bytes);
-  const std::int64_t step = std::int64_t{warpgroups} * warpgroup_keys;
-  const std::int64_t steps = (size.tokens + step - 1) / step;
-  const std::int64_t splits = std::min(steps, std::max<std::int64_t>(1, resident / size.heads));
-  const std::int64_t tokens_per_block = (steps + splits - 1) / splits * step;
-  const dim3 grid(static_cast<unsigned>((size.tokens + tokens_per_block - 1) / tokens_per_block),
-                  static_cast<unsigned>(size.heads));
+  const std::int64_t of_round = std::int64_t{warpgroups} * warpgroup_keys;
+  const std::int64_t rounds = (size.tokens + of_round - 1) / of_round;
+  const auto blocks = static_cast<unsigned>(std::min(resident, size.heads * rounds));
   const CalibratedScoreArguments arguments{
       {queries, static_cast<int>(size.queries_per_head), order_.data(), turns_.data()},
       images_.data(),
@@ -96,11 +93,12 @@ void CalibratedScores::launch(cudaStream_t stream, const AttentionSize& size, co
       centroids_,
       codes,
       code_bytes_,
+      size.heads,
       size.tokens,
       size.capacity,
-      tokens_per_block,
+      rounds,
       scores};
-  kernel<<<grid, static_cast<unsigned>(threads), bytes, stream>>>(arguments);
+  kernel<<<blocks, static_cast<unsigned>(threads), bytes, stream>>>(arguments);
   check_launch("scores of calibrated keys");
 }
 

@@ -71,12 +71,14 @@ __device__ __forceinline__ void wgmma_wait(Sum (&sums)[count]) {
 #define ROTORQUANT_EIGHT(in, i)                                                                     \
   in(sums[i]), in(sums[i + 1]), in(sums[i + 2]), in(sums[i + 3]), in(sums[i + 4]), in(sums[i + 5]), \
       in(sums[i + 6]), in(sums[i + 7])
+#define ROTORQUANT_4(in) in(sums[0]), in(sums[1]), in(sums[2]), in(sums[3])
 #define ROTORQUANT_16(in) ROTORQUANT_EIGHT(in, 0), ROTORQUANT_EIGHT(in, 8)
 #define ROTORQUANT_24(in) ROTORQUANT_16(in), ROTORQUANT_EIGHT(in, 16)
 #define ROTORQUANT_32(in) ROTORQUANT_24(in), ROTORQUANT_EIGHT(in, 24)
 #define ROTORQUANT_40(in) ROTORQUANT_32(in), ROTORQUANT_EIGHT(in, 32)
 #define ROTORQUANT_48(in) ROTORQUANT_40(in), ROTORQUANT_EIGHT(in, 40)
 #define ROTORQUANT_64(in) ROTORQUANT_48(in), ROTORQUANT_EIGHT(in, 48), ROTORQUANT_EIGHT(in, 56)
+#define ROTORQUANT_NAMES_4 "%0, %1, %2, %3"
 #define ROTORQUANT_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define ROTORQUANT_NAMES_24 ROTORQUANT_NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23"
 #define ROTORQUANT_NAMES_32 ROTORQUANT_NAMES_24 ", %24, %25, %26, %27, %28, %29, %30, %31"
@@ -93,6 +95,7 @@ __device__ __forceinline__ void wgmma_wait(Sum (&sums)[count]) {
                  : ROTORQUANT_##count("+f")                                                               \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                         \
   }
+ROTORQUANT_WGMMA("8", 4, "{%4, %5, %6, %7}, %8", "%9")
 ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
 ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
 ROTORQUANT_WGMMA("96", 48, "{%48, %49, %50, %51}, %52", "%53")
@@ -127,12 +130,14 @@ __device__ __forceinline__ void wgmma_half(std::uint32_t (&sums)[16], const std:
 #undef ROTORQUANT_NAMES_32
 #undef ROTORQUANT_NAMES_24
 #undef ROTORQUANT_NAMES_16
+#undef ROTORQUANT_NAMES_4
 #undef ROTORQUANT_64
 #undef ROTORQUANT_48
 #undef ROTORQUANT_40
 #undef ROTORQUANT_32
 #undef ROTORQUANT_24
 #undef ROTORQUANT_16
+#undef ROTORQUANT_4
 #undef ROTORQUANT_EIGHT
 
 }  // namespace rotorquant::device
