@@ -62,6 +62,7 @@ class OffsetTables {
   const float* of(std::int64_t coordinate) const { return values_.data() + coordinate * stride_; }
   std::int64_t stride() const { return stride_; }
   static constexpr std::int64_t registers_hold = 32;
+  bool in_registers() const { return stride_ == registers_hold; }
 
  private:
   std::int64_t stride_ = 0;

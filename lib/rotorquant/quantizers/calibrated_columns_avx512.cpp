@@ -92,22 +92,26 @@ struct RowEnds {
 };
 
 // Coordinates of sixteen keys from `begin` on, with scales and offsets.
+template <bool in_registers>
 class FinishedColumns {
  public:
   ROTORQUANT_AVX512_INLINE FinishedColumns(const RowEnds& ends, std::int64_t begin)
       : columns_(ends.columns + begin),
-        offsets_(ends.offsets),
+        offsets_(ends.offsets.of(0)),
+        stride_(ends.offsets.stride()),
         scale_(_mm512_load_ps(ends.scales + begin)),
         centroids_(_mm512_load_si512(ends.centroids + begin)) {}
 
   ROTORQUANT_AVX512_INLINE __m512 operator()(std::int64_t coordinate) const {
     const __m512 column = _mm512_load_ps(columns_ + coordinate * cascade_lanes);
-    return _mm512_fmadd_ps(scale_, column, offset(offsets_, centroids_, coordinate));
+    const float* table = offsets_ + coordinate * (in_registers ? OffsetTables::registers_hold : stride_);
+    return _mm512_fmadd_ps(scale_, column, offset<in_registers>(table, centroids_));
   }
 
  private:
   const float* columns_;
-  const OffsetTables& offsets_;
+  const float* offsets_;
+  std::int64_t stride_;
   __m512 scale_;
   __m512i centroids_;
 };
@@ -129,12 +133,16 @@ ROTORQUANT_AVX512_INLINE void store_numbers(Number* place, __m512i numbers, std:
 }
 
 // Coordinates [first, first + 32) of 16 bits, or [first, first + 16) of 32, of the keys [begin, begin + 16).
-template <ElementType type>
+// `whole`: all of them lie in x.
+template <ElementType type, bool whole, bool in_registers>
 ROTORQUANT_AVX512 void write_square(const RowEnds& ends, std::int64_t begin, std::int64_t first) {
   using Number = std::conditional_t<type == ElementType::float32, float, std::uint16_t>;
-  const FinishedColumns column(ends, begin);
-  const std::int64_t left = ends.x.cols - first;
-  const std::int64_t count = std::min(lanes, ends.x.rows - begin);
+  const FinishedColumns<in_registers> column(ends, begin);
+  const std::int64_t left = whole ? 2 * lanes : ends.x.cols - first;
+  const std::int64_t count = whole ? lanes : std::min(lanes, ends.x.rows - begin);
+  const std::int64_t row_numbers = ends.x.cols;
+  const bool past_caches = ends.past_caches;
+  Number* place = reinterpret_cast<Number*>(ends.x.row(begin)) + first;
   __m512i rows[16];
   if constexpr (type == ElementType::float32) {
     __m512 floats[16];
@@ -156,7 +164,21 @@ ROTORQUANT_AVX512 void write_square(const RowEnds& ends, std::int64_t begin, std
 #pragma GCC unroll 16
   for (int v = 0; v < 16; ++v) {
     if (v >= count) break;
-    store_numbers(reinterpret_cast<Number*>(ends.x.row(begin + v)) + first, rows[v], left, ends.past_caches);
+    store_numbers(place + v * row_numbers, rows[v], left, past_caches);
+  }
+}
+
+template <ElementType type, bool in_registers>
+void write_squares(const RowEnds& ends) {
+  constexpr std::int64_t together = 64 / element_bytes(type);
+  for (std::int64_t first = 0; first < ends.x.cols; first += together) {
+    for (std::int64_t begin = 0; begin < ends.x.rows; begin += lanes) {
+      if (first + together <= ends.x.cols && begin + lanes <= ends.x.rows) {
+        write_square<type, true, in_registers>(ends, begin, first);
+      } else {
+        write_square<type, false, in_registers>(ends, begin, first);
+      }
+    }
   }
 }
 
@@ -195,9 +217,8 @@ void write_rows_avx512(const float* columns, const float* scales, const std::int
                            reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
   const RowEnds ends{columns, scales, centroids, offsets, x, past_caches};
   dispatch_type(x.type, [&]<ElementType type>() {
-    for (std::int64_t first = 0; first < x.cols; first += line / element_bytes(type)) {
-      for (std::int64_t begin = 0; begin < x.rows; begin += lanes) write_square<type>(ends, begin, first);
-    }
+    if (offsets.in_registers()) return write_squares<type, true>(ends);
+    write_squares<type, false>(ends);
   });
 }
 
