@@ -33,7 +33,7 @@ struct ScoreStage {
   static_assert(pitch == row_bytes || warp_size % bits == 0);
   static_assert(chunks % warp_size == 0);
 
-  // One group of background copies; what lies past the end becomes zeros.
+  // A part of a group of background copies; what lies past the end becomes zeros.
   static __device__ __forceinline__ void fetch(std::uint8_t* shared, const std::uint8_t* codes,
                                                const __half* norms, std::int64_t first, int count) {
     const int lane = static_cast<int>(threadIdx.x % warp_size);
@@ -53,9 +53,13 @@ struct ScoreStage {
       }
       if (lane < score_tile / 8) copy_async_part(norm_chunk, kept, 2 * count - 16 * lane);
     }
-    commit_copies();
   }
 };
+
+// Of a stage with the signs of sketches behind it, or without.
+template <int D, int bits, bool sketched>
+inline constexpr int score_stage_bytes = ScoreStage<D, bits>::bytes +
+                                         (sketched ? ScoreStage<D, 1>::bytes : 0);
 
 // A quarter of a key's coordinates in lane (g, t): word t of each plane (D = 64: a half of word t mod 2).
 template <int D, int bits>
@@ -79,10 +83,14 @@ struct IntegerKey {
     if constexpr (bits == 4) fold_signs<4>(word);
     exchange_nibbles(word);
   }
+  // Of coordinates (s, i, 0 .. 3), in the low half.
+  __device__ __forceinline__ std::uint32_t nibbles_of(int s, int i) const {
+    return D == 128 ? word[s] >> (16 * i) : word[2 * s + i];
+  }
   // Both bytes of the centroids of coordinates (s, i, 0 .. 3).
   __device__ __forceinline__ void look_up(const IntegerCentroids& table, int s, int i, std::uint32_t& high,
                                           std::uint32_t& low) const {
-    const std::uint32_t own = D == 128 ? word[s] >> (16 * i) : word[2 * s + i];
+    const std::uint32_t own = nibbles_of(s, i);
     const std::uint32_t nibbles = bits == 4 ? own & 0x7777U : own;
     low = permute_bytes(table.low_bytes[0], table.low_bytes[1], nibbles);
     high = permute_bytes(table.high_bytes[0], table.high_bytes[1], nibbles);
@@ -123,99 +131,165 @@ struct QueryColumns {
 };
 
 // Without a branch, which would keep the work on different keys from overlapping.
-template <bool adds>
 __device__ __forceinline__ void store_if(bool condition, float* to, float value) {
-  if constexpr (adds) {
-    // Nothing else adds to the score, so that it is the sum of two numbers in any order.
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p red.global.add.f32 [%0], %1;\n}\n" ::"l"(to),
-                 "f"(value), "r"(static_cast<int>(condition))
-                 : "memory");
-    return;
-  }
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to),
                "f"(value), "r"(static_cast<int>(condition))
                : "memory");
 }
 
-// adds: to the scores that are there.
-template <int D, int bits, int blocks, bool adds>
-__global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
-    score_kernel(const __grid_constant__ IntegerCentroids centroids, const float* queries, int count_queries,
-                 const std::uint8_t* codes, const __half* norms, std::int64_t n, float* scores) {
-  using Stage = ScoreStage<D, bits>;
+// Integer sums of sixteen keys, g and g + 8 of them in this lane, and up to eight queries.
+template <int D, int bits, int blocks>
+struct KeySums {
   using Key = IntegerKey<D, bits>;
+
+  int high[blocks][4], low[blocks][4];
+
+  // rows: the first key's planes in shared memory.
+  __device__ __forceinline__ KeySums(const IntegerCentroids& centroids,
+                                     const QueryColumns<D / 32, blocks>& query, const std::uint8_t* rows,
+                                     int g, int t) {
+    Key key[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) key[r].load(rows + (8 * r + g) * ScoreStage<D, bits>::pitch, t);
+#pragma unroll
+    for (int b = 0; b < blocks; ++b) {
+      // Centroids are n + 1/2.
+#pragma unroll
+      for (int i = 0; i < 4; ++i) high[b][i] = 0, low[b][i] = i % 2 == 0 ? 0 : query.half_of_sum[b];
+    }
+#pragma unroll
+    for (int s = 0; s < Key::steps; ++s) {
+      std::uint32_t upper[4], lower[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) key[i % 2].look_up(centroids, s, i / 2, upper[i], lower[i]);
+#pragma unroll
+      for (int b = 0; b < blocks; ++b) {
+        multiply_bytes<true, true>(high[b], upper, query.operand[b][s][0], query.operand[b][s][1]);
+        multiply_bytes<false, true>(low[b], lower, query.operand[b][s][0], query.operand[b][s][1]);
+      }
+    }
+  }
+  // Of key g + 8 r and query t of a block.
+  __device__ __forceinline__ float of(int b, int r) const {
+    const int* const upper = high[b] + 2 * r;
+    const int* const lower = low[b] + 2 * r;
+    // All of lower weight together stay below 2^31.
+    const int rest = 256 * (upper[1] + lower[0]) + lower[1];
+    return fmaf(65536.0F, static_cast<float>(upper[0]), static_cast<float>(rest));
+  }
+};
+
+// The same with signs, which are bytes 1 and -1: the second array of codes.
+template <int D, int blocks>
+struct SignSums {
+  int sums[blocks][4];
+
+  __device__ __forceinline__ SignSums(const QueryColumns<D / 32, blocks>& query, const std::uint8_t* rows,
+                                      int g, int t) {
+    IntegerKey<D, 1> key[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) key[r].load(rows + (8 * r + g) * ScoreStage<D, 1>::pitch, t);
+#pragma unroll
+    for (int b = 0; b < blocks; ++b) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[b][i] = 0;
+    }
+#pragma unroll
+    for (int s = 0; s < D / 32; ++s) {
+      std::uint32_t signs[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) signs[i] = permute_bytes(0xFF01U, 0U, key[i % 2].nibbles_of(s, i / 2));
+#pragma unroll
+      for (int b = 0; b < blocks; ++b)
+        multiply_bytes<true, true>(sums[b], signs, query.operand[b][s][0], query.operand[b][s][1]);
+    }
+  }
+  __device__ __forceinline__ float of(int b, int r) const {
+    return static_cast<float>(256 * sums[b][2 * r] + sums[b][2 * r + 1]);
+  }
+};
+
+template <int D, int bits, int blocks, bool sketched>
+__global__ void __launch_bounds__(score_warps* warp_size, (blocks == 1 ? 5 : 4) - (sketched ? 1 : 0))
+    score_kernel(const __grid_constant__ IntegerCentroids centroids, const float* queries, int count_queries,
+                 const std::uint8_t* codes, const __half* norms, std::int64_t n,
+                 const __grid_constant__ SketchScores sketch, float* scores) {
+  using Stage = ScoreStage<D, bits>;
+  using Signs = ScoreStage<D, 1>;
+  constexpr int stage_bytes = score_stage_bytes<D, bits, sketched>;
   extern __shared__ uint4 shared_words[];
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int g = lane / 4, t = lane % 4;
   std::uint8_t* const own =
-      reinterpret_cast<std::uint8_t*>(shared_words) + warp * (score_stages * Stage::bytes);
+      reinterpret_cast<std::uint8_t*>(shared_words) + warp * (score_stages * stage_bytes);
   const std::int64_t tiles = (n + score_tile - 1) / score_tile;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * score_warps;
   const std::int64_t start = static_cast<std::int64_t>(blockIdx.x) * score_warps + warp;
   const auto fetch = [&](std::int64_t tile, int stage) {
     if (tile < tiles) {
-      Stage::fetch(own + stage * Stage::bytes, codes, norms, tile * score_tile,
-                   static_cast<int>(min(static_cast<std::int64_t>(score_tile), n - tile * score_tile)));
-    } else {
-      commit_copies();  // an empty group keeps the count of groups in step
+      std::uint8_t* const to = own + stage * stage_bytes;
+      const std::int64_t first = tile * score_tile;
+      const int count = static_cast<int>(min(static_cast<std::int64_t>(score_tile), n - first));
+      Stage::fetch(to, codes, norms, first, count);
+      if constexpr (sketched) Signs::fetch(to + Stage::bytes, sketch.signs, sketch.norms, first, count);
     }
+    commit_copies();  // an empty group, at the end, keeps the count of groups in step
   };
 #pragma unroll
   for (int i = 0; i < score_stages - 1; ++i) fetch(start + i * stride, i);
 
   // Queries come from the kernel before, codes do not.
   asm volatile("griddepcontrol.wait;" ::: "memory");
-  QueryColumns<Key::steps, blocks> query;
-  query.load(queries, D, count_queries, [&](int s, int i, int k) { return Key::coordinate_of(t, s, i, k); });
+  const auto coordinate_of = [&](int s, int i, int k) {
+    return IntegerKey<D, bits>::coordinate_of(t, s, i, k);
+  };
+  QueryColumns<D / 32, blocks> query, sketched_query;
+  query.load(queries, D, count_queries, coordinate_of);
+  if constexpr (sketched) sketched_query.load(sketch.queries, D, count_queries, coordinate_of);
 #pragma unroll
-  for (int b = 0; b < blocks; ++b) query.unit[b] *= centroids.unit;
+  for (int b = 0; b < blocks; ++b) {
+    query.unit[b] *= centroids.unit;
+    if constexpr (sketched) sketched_query.unit[b] *= sketch.factor;
+  }
 
   int stage = 0;
   for (std::int64_t tile = start; tile < tiles; tile += stride) {
     fetch(tile + (score_stages - 1) * stride, stage == 0 ? score_stages - 1 : stage - 1);
     wait_for_copies<score_stages - 1>();
     __syncwarp();
-    const std::uint8_t* const rows = own + stage * Stage::bytes;
+    const std::uint8_t* const rows = own + stage * stage_bytes;
     const auto* const kept = reinterpret_cast<const __half*>(rows + Stage::norm_offset);
+    const std::uint8_t* const signs = rows + Stage::bytes;
+    const auto* const residuals = reinterpret_cast<const __half*>(signs + Signs::norm_offset);
     float* const out = scores + t * n + tile * score_tile + g;
     const int left = static_cast<int>(min(n - tile * score_tile, std::int64_t{score_tile})) - g;
 #pragma unroll
     for (int j = 0; j < score_tile / 16; ++j) {
-      Key key[2];  // g and g + 8 of sixteen
-#pragma unroll
-      for (int r = 0; r < 2; ++r) key[r].load(rows + (16 * j + 8 * r + g) * Stage::pitch, t);
-      int high_sums[blocks][4], low_sums[blocks][4];
-#pragma unroll
-      for (int b = 0; b < blocks; ++b) {
-        // Centroids are n + 1/2.
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          high_sums[b][i] = 0, low_sums[b][i] = i % 2 == 0 ? 0 : query.half_of_sum[b];
-      }
-#pragma unroll
-      for (int s = 0; s < Key::steps; ++s) {
-        std::uint32_t high[4], low[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) key[i % 2].look_up(centroids, s, i / 2, high[i], low[i]);
-#pragma unroll
-        for (int b = 0; b < blocks; ++b) {
-          multiply_bytes<true, true>(high_sums[b], high, query.operand[b][s][0], query.operand[b][s][1]);
-          multiply_bytes<false, true>(low_sums[b], low, query.operand[b][s][0], query.operand[b][s][1]);
-        }
-      }
+      const KeySums<D, bits, blocks> sums(centroids, query, rows + 16 * j * Stage::pitch, g, t);
+      float value[blocks][2];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const float norm = __half2float(kept[16 * j + 8 * r + g]);
 #pragma unroll
+        for (int b = 0; b < blocks; ++b) value[b][r] = sums.of(b, r) * (norm * query.unit[b]);
+      }
+      if constexpr (sketched) {
+        const SignSums<D, blocks> corrections(sketched_query, signs + 16 * j * Signs::pitch, g, t);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const float norm = __half2float(residuals[16 * j + 8 * r + g]);
+#pragma unroll
+          for (int b = 0; b < blocks; ++b)
+            value[b][r] = fmaf(corrections.of(b, r), norm * sketched_query.unit[b], value[b][r]);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+#pragma unroll
         for (int b = 0; b < blocks; ++b) {
-          const int* const high = high_sums[b] + 2 * r;
-          const int* const low = low_sums[b] + 2 * r;
-          // All of lower weight together stay below 2^31.
-          const int rest = 256 * (high[1] + low[0]) + low[1];
-          const float sum = fmaf(65536.0F, static_cast<float>(high[0]), static_cast<float>(rest));
           const bool asked = block_queries * b + t < count_queries && 16 * j + 8 * r < left;
-          store_if<adds>(asked, out + b * block_queries * n + 16 * j + 8 * r, sum * (norm * query.unit[b]));
+          store_if(asked, out + b * block_queries * n + 16 * j + 8 * r, value[b][r]);
         }
       }
     }
@@ -224,11 +298,12 @@ __global__ void __launch_bounds__(score_warps* warp_size, blocks == 1 ? 5 : 4)
   }
 }
 
-template <int D, int bits, bool adds = false>
+template <int D, int bits, bool sketched>
 void launch(cudaStream_t stream, const IntegerCentroids& centroids, const float* queries, std::int64_t m,
-            const std::uint8_t* codes, const std::uint8_t* norms, std::int64_t n, float* scores) {
+            const std::uint8_t* codes, const std::uint8_t* norms, std::int64_t n, const SketchScores& sketch,
+            float* scores) {
   constexpr std::size_t bytes =
-      static_cast<std::size_t>(score_warps) * score_stages * ScoreStage<D, bits>::bytes;
+      static_cast<std::size_t>(score_warps) * score_stages * score_stage_bytes<D, bits, sketched>;
   const auto run = [&](auto kernel, std::int64_t first, std::int64_t count) {
     const std::int64_t resident = resident_blocks("score", kernel, score_warps * warp_size, bytes);
     const std::int64_t needed = (n + score_warps * score_tile - 1) / (score_warps * score_tile);
@@ -243,17 +318,19 @@ void launch(cudaStream_t stream, const IntegerCentroids& centroids, const float*
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = first == 0 ? 1 : 0;
+    SketchScores own = sketch;
+    if constexpr (sketched) own.queries += first * D;
     check(cudaLaunchKernelEx(&config, kernel, centroids, queries + first * D, static_cast<int>(count), codes,
-                             reinterpret_cast<const __half*>(norms), n, scores + first * n),
+                             reinterpret_cast<const __half*>(norms), n, own, scores + first * n),
           "launch of score");
   };
   constexpr std::int64_t together = most_query_blocks * block_queries;
   for (std::int64_t first = 0; first < m; first += together) {
     const std::int64_t count = m - first < together ? m - first : together;
     if (count <= block_queries) {
-      run(score_kernel<D, bits, 1, adds>, first, count);
+      run(score_kernel<D, bits, 1, sketched>, first, count);
     } else {
-      run(score_kernel<D, bits, most_query_blocks, adds>, first, count);
+      run(score_kernel<D, bits, most_query_blocks, sketched>, first, count);
     }
   }
 }
@@ -319,35 +396,25 @@ IntegerCentroids integer_centroids(const Codebook& codebook) {
 
 void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
-                  const std::uint8_t* norms, std::int64_t n, float* scores) {
+                  const std::uint8_t* norms, std::int64_t n, const SketchScores& sketch, float* scores) {
   if (n == 0 || m == 0) return;
-  const auto run = [&](auto kernel) {
-    kernel(stream, centroids, rotated_queries, m, codes, norms, n, scores);
+  const auto run = [&]<int D, int width>() {
+    const auto kernel = sketch.signs != nullptr ? launch<D, width, true> : launch<D, width, false>;
+    kernel(stream, centroids, rotated_queries, m, codes, norms, n, sketch, scores);
   };
-  switch (bits) {
-    case 1:
-      return dim == 64 ? run(launch<64, 1>) : run(launch<128, 1>);
-    case 2:
-      return dim == 64 ? run(launch<64, 2>) : run(launch<128, 2>);
-    case 3:
-      return dim == 64 ? run(launch<64, 3>) : run(launch<128, 3>);
-    default:
-      return dim == 64 ? run(launch<64, 4>) : run(launch<128, 4>);
-  }
-}
-
-bool has_sign_scores(std::int64_t sketch_dim, NormType norm_type) {
-  return (sketch_dim == 64 || sketch_dim == 128) && norm_type == NormType::fp16;
-}
-
-void add_sign_scores(cudaStream_t stream, int sketch_dim, float factor, const float* sketched_queries,
-                     std::int64_t m, const std::uint8_t* signs, const std::uint8_t* norms, std::int64_t n,
-                     float* scores) {
-  if (n == 0 || m == 0) return;
-  // Codes of one bit: 0 stands for 32767 + 1/2 units, 1 for -32768 + 1/2.
-  const IntegerCentroids table{{0x00FFU, 0U}, {0x807FU, 0U}, factor / 32767.5F};
-  const auto run = [&](auto kernel) { kernel(stream, table, sketched_queries, m, signs, norms, n, scores); };
-  sketch_dim == 64 ? run(launch<64, 1, true>) : run(launch<128, 1, true>);
+  const auto run_dim = [&]<int D>() {
+    switch (bits) {
+      case 1:
+        return run.template operator()<D, 1>();
+      case 2:
+        return run.template operator()<D, 2>();
+      case 3:
+        return run.template operator()<D, 3>();
+      default:
+        return run.template operator()<D, 4>();
+    }
+  };
+  dim == 64 ? run_dim.template operator()<64>() : run_dim.template operator()<128>();
 }
 
 }  // namespace rotorquant::device

@@ -27,23 +27,24 @@ struct IntegerCentroids {
 };
 IntegerCentroids integer_centroids(const Codebook& codebook);
 
-// rotated_queries [m, dim]; codes of n vectors -> scores [m, n].
+// What two-stage codes (quantizers/prod_codec.hpp) add to the scores of their first stage, factor norms(t)
+// <queries(i), signs(t)>: queries S q [m, dim], as many signs as coordinates, norms of residuals.
+struct SketchScores {
+  const float* queries = nullptr;
+  float factor = 0.0F;
+  const std::uint8_t* signs = nullptr;
+  const __half* norms = nullptr;
+};
+
+// rotated_queries [m, dim]; codes of n vectors -> scores [m, n]. sketch: without signs for codes of one stage.
 void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
-                  const std::uint8_t* norms, std::int64_t n, float* scores);
+                  const std::uint8_t* norms, std::int64_t n, const SketchScores& sketch, float* scores);
 
 // A sketch's signs (quantizers/qjl.hpp) as codes of one bit with these centroids: factor and -factor.
 inline HalfCentroids sign_centroids(float factor) {
   constexpr std::uint32_t high_bytes = 0xBC3C;  // of fp16 1 and -1
   return {{0U, 0U}, {high_bytes, 0U}, factor};
 }
-
-// Sketches of 64 or 128 signs, norms in fp16.
-bool has_sign_scores(std::int64_t sketch_dim, NormType norm_type);
-// scores(i, t) += factor norms(t) <sketched_queries(i), signs(t)>; sketched_queries [m, sketch_dim], scores
-// [m, n].
-void add_sign_scores(cudaStream_t stream, int sketch_dim, float factor, const float* sketched_queries,
-                     std::int64_t m, const std::uint8_t* signs, const std::uint8_t* norms, std::int64_t n,
-                     float* scores);
 
 }  // namespace rotorquant::device

@@ -43,21 +43,29 @@ void ProdQuantizer::decode(DeviceStream stream, ConstCodes<Space::cuda> codes, c
 
 void ProdQuantizer::score(DeviceStream stream, DeviceWorkspace& workspace, DeviceView<const float> queries,
                           ConstCodes<Space::cuda> codes, DeviceView<float> scores) const {
-  stage1_.score(stream, workspace, queries, codes, scores);
   const CurrentDevice current(gpu_);
   const SketchView sketch = sketch_.view();
-  auto* const sketched = static_cast<float*>(
-      workspace.reserve(queries.rows * sketch.sketch_dim * static_cast<std::int64_t>(sizeof(float))));
-  sketch_queries(stream, sketch, queries.data, queries.rows, sketched);
   const auto arrays = arrays_of<const std::uint8_t>(codes);
-  const NormType norm_type = codec_.stage1().norm_type();
-  if (has_sign_scores(sketch.sketch_dim, norm_type)) {
-    add_sign_scores(stream, sketch.sketch_dim, sketch.factor, sketched, queries.rows, arrays.signs,
-                    arrays.residual_norms, codes.count, scores.data);
-  } else {
-    add_sketch_scores(stream, norm_type, sketch, sketched, queries.rows, arrays.signs, arrays.residual_norms,
-                      codes.count, scores.data);
+  const auto floats = [&](std::int64_t count) {
+    return static_cast<float*>(workspace.reserve(count * static_cast<std::int64_t>(sizeof(float))));
+  };
+  if (stage1_.scores_planes() && sketch.sketch_dim == dim()) {
+    check_shape("score: queries", queries.rows, queries.cols, queries.rows, dim());
+    check_shape("score: scores", scores.rows, scores.cols, queries.rows, codes.count);
+    float* const rotated = floats(2 * queries.size());
+    float* const sketched = rotated + queries.size();
+    sketch_queries(stream, sketch, queries.data, queries.rows, sketched);
+    stage1_.score_sketched(
+        stream, queries, rotated, codes,
+        {sketched, sketch.factor, arrays.signs, reinterpret_cast<const __half*>(arrays.residual_norms)},
+        scores);
+    return;
   }
+  stage1_.score(stream, workspace, queries, codes, scores);
+  float* const sketched = floats(queries.rows * sketch.sketch_dim);
+  sketch_queries(stream, sketch, queries.data, queries.rows, sketched);
+  add_sketch_scores(stream, codec_.stage1().norm_type(), sketch, sketched, queries.rows, arrays.signs,
+                    arrays.residual_norms, codes.count, scores.data);
 }
 
 }  // namespace rotorquant::device

@@ -55,14 +55,22 @@ void ScalarQuantizer::score(DeviceStream stream, DeviceWorkspace& workspace, Dev
   const std::int64_t rotated_dim = codec_.rotation().output_dim();
   auto* const rotated = static_cast<float*>(
       workspace.reserve(queries.rows * rotated_dim * static_cast<std::int64_t>(sizeof(float))));
-  query_rotation_.apply(stream, queries.data, queries.rows, rotated);
   if (score_centroids_) {
-    score_planes(stream, static_cast<int>(dim()), codec_.codebook().bits(), *score_centroids_, rotated,
-                 queries.rows, codes.arrays[0], codes.arrays[1], codes.count, scores.data);
+    score_sketched(stream, queries, rotated, codes, {}, scores);
   } else {
+    query_rotation_.apply(stream, queries.data, queries.rows, rotated);
     score_rows(stream, view(), rotated, queries.rows, codes.arrays[0], codes.arrays[1], codes.count,
                scores.data);
   }
+}
+
+void ScalarQuantizer::score_sketched(DeviceStream stream, DeviceView<const float> queries, float* rotated,
+                                     const ConstCodes<Space::cuda>& codes, const SketchScores& sketch,
+                                     DeviceView<float> scores) const {
+  const CurrentDevice current(gpu_);
+  query_rotation_.apply(stream, queries.data, queries.rows, rotated);
+  score_planes(stream, static_cast<int>(dim()), codec_.codebook().bits(), *score_centroids_, rotated,
+               queries.rows, codes.arrays[0], codes.arrays[1], codes.count, sketch, scores.data);
 }
 
 }  // namespace rotorquant::device

@@ -22,6 +22,13 @@ class ScalarQuantizer final : public DeviceQuantizer {
              ConstCodes<Space::cuda> codes, DeviceView<float> scores) const override;
   void finish(DeviceStream stream) const override { refusals_.finish(stream); }
 
+  // Whether score_sketched applies: scores by tensor cores.
+  bool scores_planes() const { return score_centroids_.has_value(); }
+  // As score, with what a sketch adds; `rotated` is scratch memory for the rotated queries.
+  void score_sketched(DeviceStream stream, DeviceView<const float> queries, float* rotated,
+                      const ConstCodes<Space::cuda>& codes, const SketchScores& sketch,
+                      DeviceView<float> scores) const;
+
   ScalarView view() const;
   unsigned long long* refusals() const { return refusals_.data(); }
 
