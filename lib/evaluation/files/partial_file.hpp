@@ -8,8 +8,8 @@ namespace rotorquant::evaluation {
 
 class PartialFile {
  public:
-  // Creates nothing yet. Throws an Error where `path` is a directory, or a device or pipe, which a rename would
-  // replace.
+  // Creates nothing yet. Throws an Error where `path` is a directory, or a device or pipe, which a rename
+  // would replace.
   explicit PartialFile(const std::string& path);
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;

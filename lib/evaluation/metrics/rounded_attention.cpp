@@ -36,8 +36,8 @@ HostView<const float> difference(HostView<const float> x_hat, HostView<const flo
   return {out.data(), x.rows, x.cols};
 }
 
-// Calls body(first row, rows, keys that the last of them sees) for a block's rows in their order, which is that
-// of how many keys they see: what lies beyond need not be multiplied.
+// Calls body(first row, rows, keys that the last of them sees) for a block's rows in their order, which is
+// that of how many keys they see: what lies beyond need not be multiplied.
 template <typename Body>
 void for_slabs(const RoundedReference& reference, const Block& block, const Body& body) {
   for (std::int64_t r = 0; r < block.rows; r += integer_tile_rows) {

@@ -1,6 +1,6 @@
 #pragma once
-// Where the eight keys that a row of exact scores selects rank in another row of scores over the same keys: all
-// eight are compared with a score at once, and only with the few scores that reach the weakest of them.
+// Where the eight keys that a row of exact scores selects rank in another row of scores over the same keys:
+// all eight are compared with a score at once, and only with the few scores that reach the weakest of them.
 #include <algorithm>
 #include <cstdint>
 #include <limits>

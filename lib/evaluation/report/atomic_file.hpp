@@ -6,7 +6,8 @@
 
 namespace rotorquant::evaluation {
 
-// Whether PATH is "-", standard output, or a device or pipe: written in place, since there is nothing to replace.
+// Whether PATH is "-", standard output, or a device or pipe: written in place, since there is nothing to
+// replace.
 bool is_stream(const std::string& path);
 
 // Lets `write` fill PATH.partial and then renames it to PATH, or writes to a stream. When anything fails,

@@ -2,8 +2,8 @@
 // Scores of calibrated keys (quantizers/calibrated.hpp) of one token's queries after RoPE:
 //   score = q^T R_p (c + h + n B^T y^),   B = `backward`, R_p the rotation of position p.
 //
-// Keys are decoded to fp16 (key_indices.hpp), meet B on tensor cores, and are turned where the products are: as they would be
-// in an uncompressed cache, fp16, they meet the queries on tensor cores again.
+// Keys are decoded to fp16 (key_indices.hpp), meet B on tensor cores, and are turned where the products are:
+// as they would be in an uncompressed cache, fp16, they meet the queries on tensor cores again.
 // hopper/calibrated_score_kernel.cuh says how.
 #include <memory>
 #include <span>

@@ -20,8 +20,8 @@ constexpr int tokens_together = warp_size / queries_together;
 // A warp that takes fewer tokens than this spends its time on starting and joining.
 constexpr std::int64_t least_tokens = 64;
 
-// How a call is cut: parts of `heads` heads and `tokens` tokens are decoded at a time, and each head of a part is
-// shared out to `warps` warps.
+// How a call is cut: parts of `heads` heads and `tokens` tokens are decoded at a time, and each head of a
+// part is shared out to `warps` warps.
 struct Parts {
   std::int64_t heads;
   std::int64_t tokens;

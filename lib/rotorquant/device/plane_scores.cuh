@@ -36,7 +36,8 @@ struct SketchScores {
   const __half* norms = nullptr;
 };
 
-// rotated_queries [m, dim]; codes of n vectors -> scores [m, n]. sketch: without signs for codes of one stage.
+// rotated_queries [m, dim]; codes of n vectors -> scores [m, n]. sketch: without signs for codes of one
+// stage.
 void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
                   const std::uint8_t* norms, std::int64_t n, const SketchScores& sketch, float* scores);

@@ -27,7 +27,8 @@ struct ScalarTables {
   // those of the lower and the upper half; [max(16, 2^bits)], tree[0] unused.
   std::vector<float> tree;
   std::vector<float> centroids;  // [max(16, 2^bits)]
-  // Up to most_integer_bits: centroid i is level_factor (levels[i] - 128) but for rounding, levels 1..255; [16].
+  // Up to most_integer_bits: centroid i is level_factor (levels[i] - 128) but for rounding, levels 1..255;
+  // [16].
   std::vector<std::uint8_t> levels;
   float level_factor = 0.0F;
   // The codebook of 2 to 4 bits whose boundaries are symmetric about 0 to the last bit.

@@ -201,7 +201,8 @@ void CascadeRotation::run(const float* factors, std::int64_t groups, bool transp
 }
 
 // The layers on groups of up to vector_lanes rows: load(first row, count, factors, columns) says whether the
-// vectors still lack the factors that it gives; then store(first row, count, columns). `in`: the rows' memory.
+// vectors still lack the factors that it gives; then store(first row, count, columns). `in`: the rows'
+// memory.
 template <typename Load, typename Store>
 void CascadeRotation::run_blocks(std::int64_t rows, bool transpose, const Memory& in, const Load& load,
                                  const Store& store) const {

@@ -1,4 +1,5 @@
-// Cascades of vectors coordinate by coordinate: their transposition, 16 at a time, and a layer of flat rotors.
+// Cascades of vectors coordinate by coordinate: their transposition, 16 at a time, and a layer of flat
+// rotors.
 #include "rotorquant/rotations/rotation_kernels.hpp"
 
 #if defined(__x86_64__)
@@ -147,8 +148,8 @@ struct TripleEnds {
 };
 
 // The triples of one kind of flat rotor (cascade.hpp): where a sign is negative, sums are differences. Every
-// rounding, and the sign of every zero, is that of the definition, which multiplies by the signs. `scaled`: of
-// vectors times their factors.
+// rounding, and the sign of every zero, is that of the definition, which multiplies by the signs. `scaled`:
+// of vectors times their factors.
 template <int kind, bool transpose, bool scaled, int groups>
 ROTORQUANT_AVX512_INLINE void flat_triples(const std::int32_t* triples, std::int64_t count,
                                            const TripleEnds<groups>& ends) {

@@ -72,19 +72,21 @@ constexpr std::int64_t column_group_pitch(std::int64_t dim) {
 }
 inline constexpr std::int64_t most_column_groups = 2;
 
-// factors[r] x(r) of x [n, dim], n <= column_lanes -> columns [dim, column_lanes]; the lanes from n on are zeros.
+// factors[r] x(r) of x [n, dim], n <= column_lanes -> columns [dim, column_lanes]; the lanes from n on are
+// zeros.
 void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
 // x [n, dim] -> columns as they are, with the rows' norms [n] and unit factors [column_lanes].
 void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* factors, float* columns);
 // columns -> rows [n, dim], each times its factor.
 void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
 
-// Bit planes of the codebook's indices of `count` vectors: columns -> planes [count, bits * plane_bytes(dim)].
+// Bit planes of the codebook's indices of `count` vectors: columns -> planes [count, bits *
+// plane_bytes(dim)].
 void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
                               const PlaneCodebook& codebook, std::uint8_t* planes);
 
-// A layer of flat rotors: its triples, those of the same kind (the four sign patterns in cascade.cpp) together,
-// then a plane that is turned, or none.
+// A layer of flat rotors: its triples, those of the same kind (the four sign patterns in cascade.cpp)
+// together, then a plane that is turned, or none.
 struct FlatLayer {
   std::array<std::int64_t, 4> counts{};  // triples of each kind
   std::vector<std::int32_t> places;      // [count, 3]: where the coordinates' columns begin
@@ -93,8 +95,8 @@ struct FlatLayer {
   float cosine = 1.0F;
   float sine = 0.0F;
 };
-// The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at a
-// time, so that a layer does not wait for what the one before has just written. Vectors times their factors
+// The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at
+// a time, so that a layer does not wait for what the one before has just written. Vectors times their factors
 // [groups, column_lanes] first, unless null (of the transpose, always).
 void flat_layer_avx512(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
                        std::int64_t pitch, float* columns);

@@ -84,8 +84,8 @@ __device__ __forceinline__ void load_matrix(uint4* shared, const std::uint8_t* m
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// Starts sums = 64 rows x a piece's matrix, both of its terms or the first alone. matrix: the descriptor of the
-// block's first piece.
+// Starts sums = 64 rows x a piece's matrix, both of its terms or the first alone. matrix: the descriptor of
+// the block's first piece.
 template <typename Shape, int piece, int terms = 2>
 __device__ __forceinline__ void start_product(float (&sums)[Shape::columns / 2], std::uint32_t matrix,
                                               const std::uint32_t (&operand)[Shape::steps][4]) {

@@ -12,8 +12,8 @@
 namespace rotorquant::device {
 
 // Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding.
-// inner_of(step, k), result_of(piece, n): which coordinates stand where. Nothing if the pieces' products leave
-// out an entry that is not 0.
+// inner_of(step, k), result_of(piece, n): which coordinates stand where. Nothing if the pieces' products
+// leave out an entry that is not 0.
 template <typename Shape, typename Inner, typename Result, typename Entry>
 std::optional<std::vector<std::uint8_t>> operand_of(const Inner& inner_of, const Result& result_of,
                                                     const Entry& entry) {

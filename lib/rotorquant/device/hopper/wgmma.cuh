@@ -1,7 +1,7 @@
 #pragma once
 // Products of a warpgroup (four warps) on the tensor cores of compute capability 9.0 (PTX wgmma.mma_async):
-// the left operand in registers, the right one in shared memory, fp16 in and fp32 sums, or bytes in and integer
-// sums.
+// the left operand in registers, the right one in shared memory, fp16 in and fp32 sums, or bytes in and
+// integer sums.
 #include <cstdint>
 #include <type_traits>
 
