@@ -37,7 +37,8 @@ struct SketchScores {
 };
 
 // rotated_queries [m, dim]; codes of n vectors -> scores [m, n]. sketch: without signs for codes of one
-// stage.
+// stage. Codes are fetched while the kernel before this one on the stream still runs, if that allows it
+// (griddepcontrol.launch_dependents): it may make the queries, but must not write codes.
 void score_planes(cudaStream_t stream, int dim, int bits, const IntegerCentroids& centroids,
                   const float* rotated_queries, std::int64_t m, const std::uint8_t* codes,
                   const std::uint8_t* norms, std::int64_t n, const SketchScores& sketch, float* scores);

@@ -21,8 +21,7 @@ class CentroidSearch {
   void nearest(Isa isa, const float* x, std::int64_t rows, std::int32_t* found) const;
 
  private:
-  // One byte of four coordinates, as vector units take them; centroids from `count` on are zeros.
-  static constexpr std::int64_t together = 32;
+  static constexpr std::int64_t together = 32;  // centroids of the arrays below; from `count` on, zeros
 
   std::int32_t nearest_of(Isa isa, const float* x, std::uint32_t candidates) const;
   std::int32_t nearest_of_all(Isa isa, const float* x) const;
@@ -30,10 +29,12 @@ class CentroidSearch {
 
   std::int64_t dim_ = 0;
   std::int64_t count_ = 0;
-  std::vector<float> centroids_;      // [count, dim]
-  std::vector<float> shift_;          // [dim]
-  float shift_norm_ = 0.0F;           // ||shift||, no less
-  std::vector<std::int32_t> bytes_;   // [ceil(dim / 4), together]: 8-bit integers i of centroids, c ~ steps i
+  std::vector<float> centroids_;  // [count, dim]
+  std::vector<float> shift_;      // [dim]
+  float shift_norm_ = 0.0F;       // ||shift||, no less
+  // [ceil(dim / 4), together]: 8-bit integers i of centroids, c ~ steps i; a number holds four coordinates' of
+  // one, as vector units take them.
+  std::vector<std::int32_t> bytes_;
   std::vector<std::int32_t> offset_;  // [together]: 128 times the sum of the integers
   std::vector<float> steps_;          // [together]
   std::vector<float> squares_;        // [together]: ||c||^2
