@@ -67,6 +67,31 @@ __device__ __forceinline__ void load_query(const float* from, float unit,
   }
 }
 
+// Joins what a block's warps leave in shared memory, outputs [warp, queries, D] and maxima with sums [warp,
+// queries], to the block's partial results.
+template <int warps, int queries, int D>
+__device__ __forceinline__ void join_warps(const float* outputs, const float2* states,
+                                           const AttentionShape& shape, std::int64_t head,
+                                           const AttentionPartials& partials) {
+  const std::int64_t slot = (head * shape.splits + blockIdx.x) * queries_together;
+  for (int i = static_cast<int>(threadIdx.x); i < shape.queries_per_head * D; i += warps * warp_size) {
+    const int q = i / D;
+    float joint = -INFINITY;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) joint = fmaxf(joint, states[w * queries + q].x);
+    float value = 0.0F, total = 0.0F;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) {
+      const float2 state = states[w * queries + q];
+      const float factor = exp2f(state.x - joint);
+      value += factor * outputs[(w * queries + q) * D + i % D];
+      total += factor * state.y;
+    }
+    partials.outputs[slot * D + i] = value;
+    if (i % D == 0) partials.maxima_and_sums[slot + q] = make_float2(joint, total);
+  }
+}
+
 template <typename Source>
 __global__ void __launch_bounds__(attention_threads,
                                   Source::stages* Source::stage_bytes* attention_warps > 80000 ? 2 : 3)
@@ -194,23 +219,7 @@ __global__ void __launch_bounds__(attention_threads,
   }
   if (t == 0) states[warp * queries_together + g] = make_float2(maximum, sum);
   __syncthreads();
-  const std::int64_t slot = (head * shape.splits + blockIdx.x) * queries_together;
-  for (int i = static_cast<int>(threadIdx.x); i < shape.queries_per_head * D; i += attention_threads) {
-    const int q = i / D;
-    float joint = -INFINITY;
-#pragma unroll
-    for (int w = 0; w < attention_warps; ++w) joint = fmaxf(joint, states[w * queries_together + q].x);
-    float value = 0.0F, total = 0.0F;
-#pragma unroll
-    for (int w = 0; w < attention_warps; ++w) {
-      const float2 state = states[w * queries_together + q];
-      const float factor = exp2f(state.x - joint);
-      value += factor * outputs[(w * queries_together + q) * D + i % D];
-      total += factor * state.y;
-    }
-    partials.outputs[slot * D + i] = value;
-    if (i % D == 0) partials.maxima_and_sums[slot + q] = make_float2(joint, total);
-  }
+  join_warps<attention_warps, queries_together, D>(outputs, states, shape, head, partials);
 }
 
 template <typename Source>

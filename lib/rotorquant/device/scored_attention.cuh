@@ -249,21 +249,7 @@ __global__ void __launch_bounds__(scored_warps* warp_size, 1)
     if (lane == q) states[warp * queries + q] = make_float2(maximum[q], sum[q]);
   }
   __syncthreads();
-  const std::int64_t slot = (head * shape.splits + blockIdx.x) * queries_together;
-  for (int i = static_cast<int>(threadIdx.x); i < shape.queries_per_head * D; i += scored_warps * warp_size) {
-    const int q = i / D;
-    float joint = -INFINITY;
-    for (int w = 0; w < scored_warps; ++w) joint = fmaxf(joint, states[w * queries + q].x);
-    float value = 0.0F, total = 0.0F;
-    for (int w = 0; w < scored_warps; ++w) {
-      const float2 state = states[w * queries + q];
-      const float factor = exp2f(state.x - joint);
-      value += factor * outputs[(w * queries + q) * D + i % D];
-      total += factor * state.y;
-    }
-    partials.outputs[slot * D + i] = value;
-    if (i % D == 0) partials.maxima_and_sums[slot + q] = make_float2(joint, total);
-  }
+  join_warps<scored_warps, queries, D>(outputs, states, shape, head, partials);
 }
 
 // Launches, of one tile of queries or two.

@@ -71,17 +71,4 @@ inline void compare_codes(const ScalarCodec& codec, const Matrix& x, const CodeB
   }
 }
 
-// Rows of many lengths, of zeros and of one coordinate.
-inline Matrix sample(std::int64_t rows, std::int64_t dim, std::uint64_t seed) {
-  Matrix x = normal_matrix(rows, dim, seed);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const auto scale = static_cast<float>(std::exp2(static_cast<double>(r % 9) - 4.0));
-    for (std::int64_t c = 0; c < dim; ++c) x.row(r)[c] *= scale;
-  }
-  std::fill_n(x.row(7), dim, 0.0F);
-  std::fill_n(x.row(8), dim, 0.0F);
-  x.row(8)[dim / 2] = 3.0F;  // sparse rows have coordinates on the boundary 0
-  return x;
-}
-
 }  // namespace rotorquant::test

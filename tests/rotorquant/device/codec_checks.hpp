@@ -1,10 +1,59 @@
 #pragma once
 // What every quantizer on the GPU owes its definition on the CPU, given the same codes.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <initializer_list>
+#include <memory>
 #include <string>
 
 #include "rotorquant/device/device_arrays.hpp"
 
 namespace rotorquant::test {
+
+// Rows of many lengths, of zeros and of one coordinate.
+inline Matrix sample(std::int64_t rows, std::int64_t dim, std::uint64_t seed) {
+  Matrix x = normal_matrix(rows, dim, seed);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto scale = static_cast<float>(std::exp2(static_cast<double>(r % 9) - 4.0));
+    for (std::int64_t c = 0; c < dim; ++c) x.row(r)[c] *= scale;
+  }
+  std::fill_n(x.row(7), dim, 0.0F);
+  std::fill_n(x.row(8), dim, 0.0F);
+  x.row(8)[dim / 2] = 3.0F;  // sparse rows have coordinates on the boundary 0
+  return x;
+}
+
+// body(codec, device) for the quantizers of a spec with each of these dims and bits, until one fails.
+template <typename Codec, typename Body>
+void for_each_codec(const std::string& spec, std::initializer_list<std::int64_t> dims,
+                    std::initializer_list<int> widths, const Body& body) {
+  for (const std::int64_t dim : dims) {
+    for (const int bits : widths) {
+      SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
+      const std::shared_ptr<const Quantizer> quantizer = build(spec, bits, dim);
+      if (const auto reason = quantizer->unsupported_on(Space::cuda)) {
+        ASSERT_TRUE(dim == max_device_dim && spec.find("tail=pad") != std::string::npos) << *reason;
+        continue;  // 512 padded to 513
+      }
+      const auto* const codec = dynamic_cast<const Codec*>(quantizer.get());
+      ASSERT_NE(codec, nullptr);
+      body(*codec, *make_device_quantizer(quantizer, 0));
+      if (::testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+// The name of a test of this spec.
+inline std::string spec_name(const ::testing::TestParamInfo<std::string>& suite) {
+  std::string name = suite.param;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
+  return name;
+}
 
 // Decoded values of every element type.
 inline void expect_decodes_like_the_cpu(const Quantizer& quantizer, const DeviceQuantizer& device,

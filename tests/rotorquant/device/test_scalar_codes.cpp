@@ -22,17 +22,9 @@ class DeviceScalarCodec : public ::testing::TestWithParam<std::string> {
  protected:
   template <typename Body>
   void for_each(const Body& body) {
-    for (const std::int64_t dim : {1, 5, 32, 56, 64, 80, 96, 100, 112, 128, 129, 192, 200, 256, 512}) {
-      for (int bits = 1; bits <= 8; ++bits) {
-        SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
-        const std::shared_ptr<const Quantizer> quantizer = build(GetParam(), bits, dim);
-        if (quantizer->unsupported_on(Space::cuda)) continue;  // 512 padded to 513
-        const auto* const codec = dynamic_cast<const ScalarCodec*>(quantizer.get());
-        ASSERT_NE(codec, nullptr);
-        body(*codec, *make_device_quantizer(quantizer, 0));
-        if (HasFatalFailure()) return;
-      }
-    }
+    for_each_codec<ScalarCodec>(GetParam(),
+                                {1, 5, 32, 56, 64, 80, 96, 100, 112, 128, 129, 192, 200, 256, 512},
+                                {1, 2, 3, 4, 5, 6, 7, 8}, body);
   }
 };
 
@@ -75,12 +67,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "turboquant:rotation=hadamard", "rotorquant:tail=pad:norm=reference",
                       "planarquant:tail=pad:norm=fp32", "turboquant:rotation=hadamard:scale=mse",
                       "rotorquant:scale=eden-unbiased", "isoquant:scale=none", "rotorquant:codebook=sphere"),
-    [](const auto& suite) {
-      std::string name = suite.param;
-      std::replace_if(
-          name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
-      return name;
-    });
+    spec_name);
 
 TEST(DeviceKernels, RunOnceEach) {
   ROTORQUANT_NEEDS_GPU();

@@ -22,15 +22,7 @@ std::int64_t rows_at(std::int64_t dim) {
 }
 
 Matrix sample(std::int64_t dim, std::uint64_t seed) {
-  const std::int64_t rows = rows_at(dim);
-  Matrix x = normal_matrix(rows, dim, seed);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const auto scale = static_cast<float>(std::exp2(static_cast<double>(r % 9) - 4.0));
-    for (std::int64_t c = 0; c < dim; ++c) x.row(r)[c] *= scale;
-  }
-  std::fill_n(x.row(7), dim, 0.0F);
-  std::fill_n(x.row(8), dim, 0.0F);
-  x.row(8)[dim / 2] = 3.0F;
+  Matrix x = test::sample(rows_at(dim), dim, seed);
   std::fill_n(x.row(9), dim, 1e-4F);    // below the least scale
   std::fill_n(x.row(10), dim, 200.0F);  // of the largest scale
   return x;
@@ -40,16 +32,9 @@ class DeviceTrellisCodec : public ::testing::TestWithParam<std::string> {
  protected:
   template <typename Body>
   void for_each(const Body& body) {
-    for (const std::int64_t dim :
-         {1, 3, 5, 12, 13, 19, 20, 32, 33, 64, 80, 96, 100, 128, 129, 256, 511, 512}) {
-      for (int bits = 1; bits <= 8; ++bits) {
-        SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
-        const std::shared_ptr<const Quantizer> quantizer = build(GetParam(), bits, dim);
-        ASSERT_EQ(quantizer->unsupported_on(Space::cuda), std::nullopt);
-        body(*quantizer, *make_device_quantizer(quantizer, 0));
-        if (HasFatalFailure()) return;
-      }
-    }
+    for_each_codec<TrellisCodec>(GetParam(),
+                                 {1, 3, 5, 12, 13, 19, 20, 32, 33, 64, 80, 96, 100, 128, 129, 256, 511, 512},
+                                 {1, 2, 3, 4, 5, 6, 7, 8}, body);
   }
 };
 
@@ -95,12 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Rotations, DeviceTrellisCodec,
                                            "rotorquant:codec=trellis:memory=3", "turboquant:codec=trellis",
                                            "turboquant:codec=trellis:rotation=hadamard",
                                            "isoquant:codec=trellis:scale_offset=3"),
-                         [](const auto& suite) {
-                           std::string name = suite.param;
-                           std::replace_if(
-                               name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
-                           return name;
-                         });
+                         spec_name);
 
 TEST(DeviceTrellis, TakesAnyNumberOfRows) {
   ROTORQUANT_NEEDS_GPU();

@@ -87,17 +87,8 @@ class DeviceTwoStageCodec : public ::testing::TestWithParam<std::string> {
  protected:
   template <typename Body>
   void for_each(const Body& body) {
-    for (const std::int64_t dim : {5, 40, 64, 80, 96, 100, 112, 128, 192, 512}) {
-      for (const int bits : {2, 3, 4, 5, 8}) {
-        SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
-        const std::shared_ptr<const Quantizer> quantizer = build(GetParam(), bits, dim);
-        if (quantizer->unsupported_on(Space::cuda)) continue;  // 512 padded to 513
-        const auto* const codec = dynamic_cast<const ProdCodec*>(quantizer.get());
-        ASSERT_NE(codec, nullptr);
-        body(*codec, *make_device_quantizer(quantizer, 0));
-        if (HasFatalFailure()) return;
-      }
-    }
+    for_each_codec<ProdCodec>(GetParam(), {5, 40, 64, 80, 96, 100, 112, 128, 192, 512}, {2, 3, 4, 5, 8},
+                              body);
   }
 };
 
@@ -133,12 +124,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "turboquant-prod:rotation=hadamard:scale=mse", "turboquant-prod:qjl_dim=128",
                       "rotorquant-prod:qjl_dim=77:norm=fp32", "rotorquant-prod:tail=pad:norm=reference",
                       "turboquant-prod:scale=none"),
-    [](const auto& suite) {
-      std::string name = suite.param;
-      std::replace_if(
-          name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
-      return name;
-    });
+    spec_name);
 
 TEST(DeviceTwoStageKernels, RunOnceEach) {
   ROTORQUANT_NEEDS_GPU();
