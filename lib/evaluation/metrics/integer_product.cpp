@@ -68,15 +68,25 @@ inline void add_pairs(IntLanes& sum, const IntLanes& a, const IntLanes& b) {
 template <std::int64_t rows>
 void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, const std::int16_t* panel,
                   const float* panel_scales, bool resume, float* out, std::int64_t stride) {
+  // Of every third row: from one, x86 addresses the next two by a multiple of the stride.
+  const std::int16_t* left[(rows + 2) / 3];
+  for (std::int64_t i = 0; i < (rows + 2) / 3; ++i)
+    left[i] = a.values + 3 * i * a.stride + chunk * chunk_depth;
+  const std::int64_t stride_of_a = a.stride;
   IntLanes sums[rows][panel_lanes] = {};
-  const std::int16_t* left = a.values + chunk * chunk_depth;
   for (std::int64_t k = 0; k < pairs; ++k) {
+    // Lane by lane: an array that is copied as a whole would pass through memory.
     IntLanes b[panel_lanes];
-    std::memcpy(b, panel + k * 2 * integer_panel_width, sizeof(b));
+#pragma GCC unroll 4
+    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
+      IntLanes part;
+      std::memcpy(&part, panel + k * 2 * integer_panel_width + lane * 2 * float_lane_count, sizeof(part));
+      b[lane] = part;
+    }
 #pragma GCC unroll 16
     for (std::int64_t r = 0; r < rows; ++r) {
       std::int32_t pair;
-      std::memcpy(&pair, left + r * a.stride + 2 * k, sizeof(pair));
+      std::memcpy(&pair, left[r / 3] + r % 3 * stride_of_a + 2 * k, sizeof(pair));
       const IntLanes factor = pair + IntLanes{};
 #pragma GCC unroll 4
       for (std::int64_t lane = 0; lane < panel_lanes; ++lane) add_pairs(sums[r][lane], factor, b[lane]);
