@@ -31,18 +31,19 @@ class LaneSum {
         __builtin_convertvector(__builtin_shufflevector(part_, part_, 8, 9, 10, 11, 12, 13, 14, 15), Lanes);
     part_ = FloatLanes{};
   }
-  double total() const {
-    const Lanes sums = low_ + high_;
-    double total = 0.0;
-    for (std::int64_t lane = 0; lane < lane_count; ++lane) total += sums[lane];
-    return total;
-  }
+  Lanes lanes() const { return low_ + high_; }
 
  private:
   FloatLanes part_ = {};
   Lanes low_ = {};
   Lanes high_ = {};
 };
+
+double total(const Lanes& lanes) {
+  double total = 0.0;
+  for (std::int64_t lane = 0; lane < lane_count; ++lane) total += lanes[lane];
+  return total;
+}
 
 // Appends the places begin + i of those of sixteen scores that reach `weakest`, without branches, which could
 // not be predicted. Writes sixteen; returns how many count.
@@ -66,16 +67,30 @@ inline std::int64_t append_reaching(const FloatLanes& scores, float weakest, std
 #endif
 }
 
+// Rows that go through each pass together, so that what a row waits for at the end of a pass (its lanes are
+// added one after another, then come logarithms and quotients) overlaps with other rows' work. They stay in a
+// first-level cache.
+constexpr std::int64_t rows_at_once = 4;
+
+struct ErrorLanes {
+  Lanes error;
+  Lanes squares;
+  Lanes error_truth;
+  Lanes expected;
+  FloatLanes least;
+  FloatLanes most;
+};
+
 struct ErrorRange {
   float least;
   float most;
 };
 
-// The row's sums, the range of its errors, and what of its largest scores is left in t + e.
-ErrorRange sum_errors(const ExactRow& exact, const float* errors, std::int32_t* reaching, RowChange& change) {
+// What row sums are made of, the range of errors, and where t + e reaches the weakest of the row's largest
+// scores. Returns how many places were written.
+std::int64_t sum_errors(const ExactRow& exact, const float* errors, float weakest, std::int32_t* reaching,
+                        ErrorLanes& out) {
   const auto mean = static_cast<float>(exact.mean_product);
-  TopRanks<float> ranks(*exact.top, [&](std::int32_t key) { return exact.products[key] + errors[key]; });
-  const float weakest = ranks.weakest();
   std::int64_t num_reaching = 0;
   FloatLanes least = std::numeric_limits<float>::infinity() + FloatLanes{};
   FloatLanes most = -least;
@@ -101,18 +116,15 @@ ErrorRange sum_errors(const ExactRow& exact, const float* errors, std::int32_t* 
     error_truth.carry();
     expected.carry();
   }
-  // What is beyond the visible keys comes last.
-  for (std::int64_t i = 0; i < num_reaching && reaching[i] < exact.visible; ++i)
-    ranks.add(exact.products[reaching[i]] + errors[reaching[i]], reaching[i]);
-  change.overlap = ranks.overlap();
-  change.sums = {.error = error_sum.total(),
-                 .squared_error = squares.total(),
-                 .error_truth = error_truth.total(),
-                 .expected_error = expected.total()};
-  ErrorRange range = {least[0], most[0]};
+  out = {error_sum.lanes(), squares.lanes(), error_truth.lanes(), expected.lanes(), least, most};
+  return num_reaching;
+}
+
+ErrorRange range_of(const ErrorLanes& lanes) {
+  ErrorRange range = {lanes.least[0], lanes.most[0]};
   for (std::int64_t lane = 1; lane < float_lane_count; ++lane) {
-    range.least = std::min(range.least, least[lane]);
-    range.most = std::max(range.most, most[lane]);
+    range.least = std::min(range.least, lanes.least[lane]);
+    range.most = std::max(range.most, lanes.most[lane]);
   }
   return range;
 }
@@ -125,17 +137,16 @@ bool is_narrow(const ExactRow& exact, const ErrorRange& range, double expected_e
          std::abs(scale * (range.most - mean)) <= largest_change;
 }
 
-// errors: e -> p (x + g(x)). Returns G.
-double weigh_changes(const ExactRow& exact, double expected_error, float* errors) {
+// errors: e -> p (x + g(x)). Returns the lanes of G.
+Lanes weigh_changes(const ExactRow& exact, double expected_error, const ExactRow& next, float* errors) {
   const auto scale = static_cast<float>(exact.scale);
   const auto mean = static_cast<float>(expected_error);
   LaneSum second_order;
   for (std::int64_t begin = 0; begin < exact.visible; begin += float_terms * float_lane_count) {
     const std::int64_t end = std::min(begin + float_terms * float_lane_count, exact.visible);
     for (std::int64_t j = begin; j < end; j += float_lane_count) {
-      // Rows follow one another in memory: the next one's arrives while this one's exponentials are computed.
-      __builtin_prefetch(exact.products + exact.stride + j);
-      __builtin_prefetch(exact.probabilities + exact.stride + j);
+      __builtin_prefetch(next.products + j);
+      __builtin_prefetch(next.probabilities + j);
       const FloatLanes x = scale * (load_lanes(errors + j) - mean);
       const FloatLanes probability = load_lanes(exact.probabilities + j);
       const FloatLanes g = second_order_exponential<FloatLanes, BitLanes>(x);
@@ -144,7 +155,7 @@ double weigh_changes(const ExactRow& exact, double expected_error, float* errors
     }
     second_order.carry();
   }
-  return second_order.total();
+  return second_order.lanes();
 }
 
 // The same in float64, from t + e. Returns the divergence.
@@ -161,6 +172,63 @@ double change_widely(const ExactRow& exact, double expected_error, float* errors
   return wide_divergence(shift, sum, exact.log_sum_exp, exact.scale * expected_error);
 }
 
+// change_rows for at most rows_at_once rows.
+void change_together(std::span<const ExactRow> rows, std::span<const ExactRow> next, float* errors,
+                     std::int64_t stride, RowChange* changes, ChangeWorkspace& workspace) {
+  const auto each = [&](const auto& body) {
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      body(r, rows[r], errors + static_cast<std::int64_t>(r) * stride, changes[r]);
+  };
+  std::int64_t longest = 0;
+  for (const ExactRow& row : rows) longest = std::max(longest, round_up(row.visible, float_lane_count));
+  const std::int64_t room = longest + float_lane_count;
+  workspace.reaching.reserve(rows_at_once * room);
+  ErrorLanes lanes[rows_at_once];
+  each([&](std::size_t r, const ExactRow& row, float* row_errors, RowChange& change) {
+    std::fill(row_errors + row.visible, row_errors + round_up(row.visible, float_lane_count), 0.0F);
+    std::int32_t* reaching = workspace.reaching.data() + static_cast<std::int64_t>(r) * room;
+    TopRanks<float> ranks(*row.top, [&](std::int32_t key) { return row.products[key] + row_errors[key]; });
+    const std::int64_t num_reaching = sum_errors(row, row_errors, ranks.weakest(), reaching, lanes[r]);
+    // What is beyond the visible keys comes last.
+    for (std::int64_t i = 0; i < num_reaching && reaching[i] < row.visible; ++i)
+      ranks.add(row.products[reaching[i]] + row_errors[reaching[i]], reaching[i]);
+    change.overlap = ranks.overlap();
+  });
+  bool narrow[rows_at_once];
+  each([&](std::size_t r, const ExactRow& row, float*, RowChange& change) {
+    change.sums = {.error = total(lanes[r].error),
+                   .squared_error = total(lanes[r].squares),
+                   .error_truth = total(lanes[r].error_truth),
+                   .expected_error = total(lanes[r].expected)};
+    narrow[r] = is_narrow(row, range_of(lanes[r]), change.sums.expected_error);
+  });
+  Lanes second_order_lanes[rows_at_once];
+  each([&](std::size_t r, const ExactRow& row, float* row_errors, RowChange& change) {
+    if (narrow[r]) {
+      second_order_lanes[r] =
+          weigh_changes(row, change.sums.expected_error, r < next.size() ? next[r] : row, row_errors);
+    } else {
+      change.divergence = change_widely(row, change.sums.expected_error, row_errors, workspace.wide);
+    }
+  });
+  float shift[rows_at_once];
+  float inverse[rows_at_once];
+  each([&](std::size_t r, const ExactRow&, float*, RowChange& change) {
+    if (!narrow[r]) return;
+    const double second_order = total(second_order_lanes[r]);
+    change.divergence = std::log1p(second_order);
+    shift[r] = static_cast<float>(second_order);
+    inverse[r] = static_cast<float>(1.0 / (1.0 + second_order));
+  });
+  each([&](std::size_t r, const ExactRow& row, float* row_errors, RowChange&) {
+    if (!narrow[r]) return;
+    for (std::int64_t j = 0; j < row.visible; j += float_lane_count) {
+      const FloatLanes probability = load_lanes(row.probabilities + j);
+      store_lanes(row_errors + j, (load_lanes(row_errors + j) - shift[r] * probability) * inverse[r]);
+    }
+  });
+}
+
 }  // namespace
 
 double wide_divergence(double shift, double sum, double log_sum_exp, double expected_change) {
@@ -168,24 +236,14 @@ double wide_divergence(double shift, double sum, double log_sum_exp, double expe
   return divergence < 0.0 ? 0.0 : divergence;  // a NaN stays one
 }
 
-RowChange change_row(const ExactRow& exact, float* errors, ChangeWorkspace& workspace) {
-  const std::int64_t padded = round_up(exact.visible, float_lane_count);
-  std::fill(errors + exact.visible, errors + padded, 0.0F);
-  workspace.reaching.reserve(padded + float_lane_count);
-  RowChange change;
-  const ErrorRange range = sum_errors(exact, errors, workspace.reaching.data(), change);
-  if (!is_narrow(exact, range, change.sums.expected_error)) {
-    change.divergence = change_widely(exact, change.sums.expected_error, errors, workspace.wide);
-    return change;
+void change_rows(std::span<const ExactRow> rows, float* errors, std::int64_t stride, RowChange* changes,
+                 ChangeWorkspace& workspace) {
+  for (std::size_t begin = 0; begin < rows.size(); begin += rows_at_once) {
+    const std::size_t count = std::min<std::size_t>(rows_at_once, rows.size() - begin);
+    const std::span<const ExactRow> next = rows.subspan(begin + count);
+    change_together(rows.subspan(begin, count), next, errors + static_cast<std::int64_t>(begin) * stride, stride,
+                    changes + begin, workspace);
   }
-  const double second_order = weigh_changes(exact, change.sums.expected_error, errors);
-  change.divergence = std::log1p(second_order);
-  const auto shift = static_cast<float>(second_order);
-  const auto inverse = static_cast<float>(1.0 / (1.0 + second_order));
-  for (std::int64_t j = 0; j < padded; j += float_lane_count) {
-    store_lanes(errors + j, (load_lanes(errors + j) - shift * load_lanes(exact.probabilities + j)) * inverse);
-  }
-  return change;
 }
 
 }  // namespace rotorquant::evaluation

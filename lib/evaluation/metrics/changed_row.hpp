@@ -10,6 +10,7 @@
 // No term cancels another: a divergence of 1e-9 nats has as many correct digits in float32 as one of 1, and
 // p̂ itself, which float32 would round, is never formed.
 #include <cstdint>
+#include <span>
 
 #include "evaluation/metrics/aligned_buffer.hpp"
 #include "evaluation/metrics/cell_sums.hpp"
@@ -26,7 +27,6 @@ struct ExactRow {
   std::int64_t visible = 0;              // keys that the row sees, >= 1
   const float* products = nullptr;       // t = ⟨q,k⟩ [visible]
   const float* probabilities = nullptr;  // p [visible]
-  std::int64_t stride = 0;               // where the next row's begin, for prefetching
   double scale = 1.0;                    // s = scale t
   double log_sum_exp = 0.0;              // of s
   double mean_product = 0.0;             // of t over all rows, what error_truth is centred on
@@ -41,12 +41,14 @@ struct RowChange {
 
 // Scratch memory of one thread.
 struct ChangeWorkspace {
-  AlignedArray<std::int32_t> reaching;  // keys that may be among the largest of t + e
+  AlignedArray<std::int32_t> reaching;  // by row: keys that may be among the largest of t + e
   AlignedBuffer wide;                   // a row whose scores change by more than float32 exponentials stand
 };
 
-// errors [visible] is e on entry and p̂ - p on return, 0 from `visible` to the next multiple of 16.
-RowChange change_row(const ExactRow& exact, float* errors, ChangeWorkspace& workspace);
+// Rows one after another. errors [rows, stride]: of row r, [visible] is e on entry and p̂ - p on return, 0 from
+// there to the next multiple of 16. `changes` has room for one of each row.
+void change_rows(std::span<const ExactRow> rows, float* errors, std::int64_t stride, RowChange* changes,
+                 ChangeWorkspace& workspace);
 
 // KL(p‖p̂) from Σ exp(ŝ - shift), log Σ exp s and Σ p (ŝ - s): what float64 is for, since the terms cancel.
 double wide_divergence(double shift, double sum, double log_sum_exp, double expected_change);

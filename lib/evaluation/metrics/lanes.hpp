@@ -36,4 +36,15 @@ inline void store_lanes(float* x, const FloatLanes& lanes) {
   std::memcpy(x, &lanes, sizeof(lanes));
 }
 
+// Whether a comparison, of as many numbers as are 64 bytes, holds for one of them.
+template <typename Matches>
+bool any(const Matches& matches) {
+  LongLanes words;
+  static_assert(sizeof(words) == sizeof(matches));
+  std::memcpy(&words, &matches, sizeof(words));
+  words |= __builtin_shufflevector(words, words, 4, 5, 6, 7, 0, 1, 2, 3);
+  words |= __builtin_shufflevector(words, words, 2, 3, 0, 1, 6, 7, 4, 5);
+  return (words[0] | words[1]) != 0;
+}
+
 }  // namespace rotorquant::evaluation

@@ -118,24 +118,27 @@ IntegerRows change_rows(const RoundedReference& reference, const Block& block, c
   const std::int64_t chunks = num_chunks(tensors.keys.rows);
   workspace.changes.reserve(block.rows * block.stride);
   workspace.change_scales.reserve(block.rows * chunks);
+  workspace.exact_rows.clear();
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const AttentionReference::Row& row = reference.exact().row(block.begin + r);
-    const ExactRow exact_row = {.visible = row.visible,
-                                .products = exact.products.data() + r * block.stride,
-                                .probabilities = exact.probabilities.data() + r * block.stride,
-                                .stride = block.stride,
-                                .scale = tensors.softmax_scale,
-                                .log_sum_exp = row.log_sum_exp,
-                                .mean_product = reference.exact().pairs().mean,
-                                .top = &exact.top[static_cast<std::size_t>(r)]};
-    float* errors = workspace.errors.data() + r * block.stride;
-    const RowChange change = change_row(exact_row, errors, workspace.row);
-    sums.add_row(change.sums, change.divergence, *exact_row.top, change.overlap, row.visible,
+    workspace.exact_rows.push_back({.visible = row.visible,
+                                    .products = exact.products.data() + r * block.stride,
+                                    .probabilities = exact.probabilities.data() + r * block.stride,
+                                    .scale = tensors.softmax_scale,
+                                    .log_sum_exp = row.log_sum_exp,
+                                    .mean_product = reference.exact().pairs().mean,
+                                    .top = &exact.top[static_cast<std::size_t>(r)]});
+  }
+  workspace.row_changes.resize(workspace.exact_rows.size());
+  float* errors = workspace.errors.data();
+  change_rows(workspace.exact_rows, errors, block.stride, workspace.row_changes.data(), workspace.row);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const std::int64_t visible = workspace.exact_rows[static_cast<std::size_t>(r)].visible;
+    const RowChange& change = workspace.row_changes[static_cast<std::size_t>(r)];
+    sums.add_row(change.sums, change.divergence, exact.top[static_cast<std::size_t>(r)], change.overlap, visible,
                  tensors.keys.rows);
-
-    std::int16_t* changes = workspace.changes.data() + r * block.stride;
-    float* scales = workspace.change_scales.data() + r * chunks;
-    round_weights(errors, row.visible, block.stride, chunks, changes, scales);
+    round_weights(errors + r * block.stride, visible, block.stride, chunks,
+                  workspace.changes.data() + r * block.stride, workspace.change_scales.data() + r * chunks);
   }
   return {workspace.changes.data(), block.stride, workspace.change_scales.data(), chunks};
 }

@@ -56,6 +56,8 @@ struct RoundedWorkspace {
   AlignedArray<std::int16_t> coded_part;  // of weights, where there is a window
   AlignedArray<std::int16_t> recent_part;
   AlignedArray<float> outputs[4];  // [rows, padded d_v]
+  std::vector<ExactRow> exact_rows;  // of a block
+  std::vector<RowChange> row_changes;
   ChangeWorkspace row;
 };
 

@@ -1,19 +1,48 @@
 #include "evaluation/metrics/top_keys.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
 
 #include "evaluation/metrics/top_ranks.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
 
-// Scores compared with the weakest selected one at once: few rows have a new entry in more than some of these
-// groups.
+// Scores compared at once: few of these groups have a score that is selected.
 constexpr std::int64_t group_size = 16;
 
 std::size_t at(std::int32_t place) {
   return static_cast<std::size_t>(place);
 }
+
+template <typename Score>
+class Group {
+ public:
+  explicit Group(const Score* scores) {
+    for (std::int64_t part = 0; part < parts; ++part)
+      std::memcpy(&scores_[part], scores + part * lanes, sizeof(Scores));
+  }
+  void copy_to(Score* scores) const { std::memcpy(scores, scores_, sizeof(scores_)); }
+
+  void raise_to(const Group& other) {
+    for (std::int64_t part = 0; part < parts; ++part)
+      scores_[part] = other.scores_[part] > scores_[part] ? other.scores_[part] : scores_[part];
+  }
+  bool reaches(Score least) const {
+    Matches matches = {};
+    for (std::int64_t part = 0; part < parts; ++part) matches |= scores_[part] >= least;
+    return any(matches);
+  }
+
+ private:
+  using Scores = typename RankLanes<Score>::Scores;
+  using Matches = typename RankLanes<Score>::Counts;
+  static constexpr std::int64_t lanes = sizeof(Scores) / sizeof(Score);
+  static constexpr std::int64_t parts = group_size / lanes;
+
+  Scores scores_[parts];
+};
 
 template <typename Score>
 class Selection {
@@ -38,19 +67,32 @@ class Selection {
   TopKeys top_;
 };
 
+// No selected score of [whole] is below it: the eighth of the largest scores of group_size interleaved parts,
+// at least eight scores reach it. whole: a multiple of group_size, > 0.
+template <typename Score>
+Score least_selected(const Score* scores, std::int64_t whole) {
+  static_assert(group_size >= top_key_count);
+  Group<Score> largest(scores);
+  for (std::int64_t i = group_size; i < whole; i += group_size) largest.raise_to(Group<Score>(scores + i));
+  Score parts[group_size];
+  largest.copy_to(parts);
+  std::nth_element(parts, parts + top_key_count - 1, parts + group_size, std::greater<>());
+  return parts[top_key_count - 1];
+}
+
 }  // namespace
 
 template <typename Score>
 TopKeys top_keys(const Score* scores, std::int64_t count) {
   Selection<Score> selection(scores);
+  const std::int64_t whole = count / group_size * group_size;
+  const Score least = whole > 0 ? least_selected(scores, whole) : Score{};
   std::int64_t i = 0;
-  for (; i < std::min(count, top_key_count); ++i) selection.offer(i);
-  for (; i + group_size <= count; i += group_size) {
-    const Score weakest = selection.weakest();
-    std::int64_t above = 0;
-    for (std::int64_t j = 0; j < group_size; ++j) above += scores[i + j] > weakest ? 1 : 0;
-    if (above == 0) continue;
-    for (std::int64_t j = 0; j < group_size; ++j) selection.offer(i + j);
+  for (; i < whole; i += group_size) {
+    if (!Group<Score>(scores + i).reaches(least)) continue;
+    for (std::int64_t j = 0; j < group_size; ++j) {
+      if (scores[i + j] >= least) selection.offer(i + j);
+    }
   }
   for (; i < count; ++i) selection.offer(i);
   return selection.result();

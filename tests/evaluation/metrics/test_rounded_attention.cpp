@@ -187,6 +187,13 @@ void expect_overlap(const TopOverlap& overlap, const TopKeys& exact, const TopKe
   EXPECT_EQ(overlap.first, exact.index[0] == estimated.index[0]) << exact.count;
 }
 
+RowChange change_row(const ExactRow& row, float* errors) {
+  ChangeWorkspace workspace;
+  RowChange change;
+  change_rows({&row, 1}, errors, 0, &change, workspace);
+  return change;
+}
+
 TEST(ChangedRow, EqualsTheDefinitionForSmallAndLargeErrors) {
   RandomStream random(3, Purpose::synthetic);
   constexpr double scale = 0.25;
@@ -212,16 +219,14 @@ TEST(ChangedRow, EqualsTheDefinitionForSmallAndLargeErrors) {
       std::vector<float> estimates;
       for (std::size_t i = 0; i < products.size(); ++i) estimates.push_back(t[i] + e[i]);
       const TopKeys top = top_keys(t.data(), visible);
-      ChangeWorkspace workspace;
       const RowChange change = change_row({.visible = visible,
                                            .products = t.data(),
                                            .probabilities = p.data(),
-                                           .stride = 0,
                                            .scale = scale,
                                            .log_sum_exp = std::log(sum),
                                            .mean_product = 0.0,
                                            .top = &top},
-                                          e.data(), workspace);
+                                          e.data());
       // Scores that move far are rounded to float32 themselves.
       const double wide_rounding = error_size > 30.0 ? 1e-7 * scale * 4.0 * error_size : 0.0;
       EXPECT_NEAR(change.divergence, expected.divergence, 3e-6 * expected.divergence + 1e-15 + wide_rounding)
@@ -245,9 +250,8 @@ TEST(ChangedRow, NoErrorIsNoChange) {
   std::fill_n(p.begin(), 20, 0.05F);
   std::vector<float> e(32, 0.0F);
   const TopKeys top = top_keys(t.data(), 20);
-  ChangeWorkspace workspace;
-  const RowChange change = change_row(
-      {.visible = 20, .products = t.data(), .probabilities = p.data(), .top = &top}, e.data(), workspace);
+  const RowChange change =
+      change_row({.visible = 20, .products = t.data(), .probabilities = p.data(), .top = &top}, e.data());
   EXPECT_EQ(change.divergence, 0.0);
   expect_overlap(change.overlap, top, top);
   for (const float value : e) EXPECT_EQ(value, 0.0F);
@@ -270,13 +274,50 @@ TEST(ChangedRow, OverlapOrdersEqualScoresByIndex) {
         estimates.push_back(t[i] + e[i]);
       }
       const TopKeys top = top_keys(t.data(), visible);
-      ChangeWorkspace workspace;
-      const RowChange change =
-          change_row({.visible = visible, .products = t.data(), .probabilities = p.data(), .top = &top},
-                     e.data(), workspace);
+      const RowChange change = change_row(
+          {.visible = visible, .products = t.data(), .probabilities = p.data(), .top = &top}, e.data());
       expect_overlap(change.overlap, top, top_keys(estimates.data(), visible));
     }
   }
+}
+
+TEST(ChangedRows, AreThoseOfEachRowByItself) {
+  RandomStream random(6, Purpose::synthetic);
+  constexpr std::int64_t count = 11;
+  constexpr std::int64_t stride = 64;
+  std::vector<float> products;
+  std::vector<float> errors;
+  std::vector<TopKeys> top;
+  for (std::int64_t r = 0; r < count; ++r) {
+    // Rows between others leave float32's exponentials.
+    const double size = r % 4 == 2 ? 300.0 : 0.5;
+    for (std::int64_t j = 0; j < stride; ++j) {
+      products.push_back(static_cast<float>(random.normal()));
+      errors.push_back(static_cast<float>(size * random.normal()));
+    }
+    top.push_back(top_keys(products.data() + r * stride, 5 * r + 1));
+  }
+  const std::vector<float> probabilities(products.size(), 1.0F / 30.0F);
+  std::vector<ExactRow> rows;
+  for (std::int64_t r = 0; r < count; ++r) {
+    rows.push_back({.visible = 5 * r + 1,
+                    .products = products.data() + r * stride,
+                    .probabilities = probabilities.data() + r * stride,
+                    .top = &top[static_cast<std::size_t>(r)]});
+  }
+  std::vector<float> together = errors;
+  std::vector<RowChange> changes(rows.size());
+  ChangeWorkspace workspace;
+  change_rows(rows, together.data(), stride, changes.data(), workspace);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    float* const row_errors = errors.data() + static_cast<std::int64_t>(r) * stride;
+    const RowChange expected = change_row(rows[r], row_errors);
+    EXPECT_EQ(changes[r].divergence, expected.divergence) << r;
+    EXPECT_EQ(changes[r].sums.error_truth, expected.sums.error_truth) << r;
+    EXPECT_EQ(changes[r].sums.expected_error, expected.sums.expected_error) << r;
+    EXPECT_EQ(changes[r].overlap.common, expected.overlap.common) << r;
+  }
+  EXPECT_EQ(together, errors);
 }
 
 // Of a head with many rows; a head of a few rows averages less.
