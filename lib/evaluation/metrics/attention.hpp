@@ -17,6 +17,7 @@
 // computes them several times faster. A metric that is undefined (no queries, all outputs zero, slope and
 // correlation of a constant) is NaN.
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "evaluation/metrics/aligned_buffer.hpp"
@@ -101,10 +102,18 @@ class AttentionReference {
   bool keeps_probabilities() const { return keeps_probabilities_; }
 
   ExactRows exact_rows(const Block& block, AttentionWorkspace& workspace) const;
-  // Keeps products and probabilities no longer.
-  void release_rows();
 
  private:
+  // Takes rows as they are computed, so that float64 ones are neither kept nor computed again for it.
+  friend class RoundedReference;
+  using RowSink = std::function<void(std::size_t block, const ExactRows& rows)>;
+
+  // Orders rows and makes blocks; complete once compute_rows has followed.
+  struct WithoutRows {};
+  AttentionReference(HeadTensors tensors, WithoutRows);
+  // `sink`, if any, is called for each block, by several threads at once, where rows are not kept.
+  void compute_rows(std::int64_t max_bytes, const Context& context, const RowSink& sink);
+
   void order_rows();
   void make_blocks();
   void compute_products(const Block& block, double* products) const;

@@ -57,14 +57,21 @@ void check_tensors(const HeadTensors& tensors) {
 }  // namespace
 
 AttentionReference::AttentionReference(HeadTensors tensors, std::int64_t max_bytes, const Context& context)
-    : tensors_(std::move(tensors)) {
+    : AttentionReference(std::move(tensors), WithoutRows{}) {
+  compute_rows(max_bytes, context, {});
+}
+
+AttentionReference::AttentionReference(HeadTensors tensors, WithoutRows) : tensors_(std::move(tensors)) {
   check_tensors(tensors_);
+  if (tensors_.queries.empty()) return;
+  order_rows();
+  make_blocks();
+}
+
+void AttentionReference::compute_rows(std::int64_t max_bytes, const Context& context, const RowSink& sink) {
   if (tensors_.queries.empty()) return;
   keys_.assign_transposed(tensors_.keys);
   values_.assign(tensors_.values);
-  order_rows();
-  make_blocks();
-
   const std::int64_t values_to_keep =
       blocks_.empty() ? 0 : blocks_.back().offset + blocks_.back().rows * blocks_.back().stride;
   const auto bytes_to_keep = 2 * values_to_keep * static_cast<std::int64_t>(sizeof(double));
@@ -89,6 +96,7 @@ AttentionReference::AttentionReference(HeadTensors tensors, std::int64_t max_byt
     compute_row_summaries(block, products, probabilities, pairs_of_rows);
     panel_product(probabilities, block.stride, block.rows, block.keys, values_, values_.cols(),
                   outputs_.data() + block.begin * values_.padded_cols(), values_.padded_cols());
+    if (sink) sink(static_cast<std::size_t>(index), {products, probabilities});
   });
   for (const PairStatistics& row : pairs_of_rows) add_pairs(row);
   const double* outputs = outputs_.data();
@@ -206,12 +214,6 @@ AttentionReference::ExactRows AttentionReference::exact_rows(const Block& block,
   compute_products(block, workspace.exact_products.data());
   compute_probabilities(block, workspace.exact_products.data(), workspace.probabilities.data());
   return {workspace.exact_products.data(), workspace.probabilities.data()};
-}
-
-void AttentionReference::release_rows() {
-  keeps_probabilities_ = false;
-  stored_products_ = {};
-  stored_probabilities_ = {};
 }
 
 }  // namespace rotorquant::evaluation

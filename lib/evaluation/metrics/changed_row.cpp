@@ -241,8 +241,8 @@ void change_rows(std::span<const ExactRow> rows, float* errors, std::int64_t str
   for (std::size_t begin = 0; begin < rows.size(); begin += rows_at_once) {
     const std::size_t count = std::min<std::size_t>(rows_at_once, rows.size() - begin);
     const std::span<const ExactRow> next = rows.subspan(begin + count);
-    change_together(rows.subspan(begin, count), next, errors + static_cast<std::int64_t>(begin) * stride, stride,
-                    changes + begin, workspace);
+    change_together(rows.subspan(begin, count), next, errors + static_cast<std::int64_t>(begin) * stride,
+                    stride, changes + begin, workspace);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "evaluation/metrics/cell_sums.hpp"
 #include "evaluation/metrics/changed_row.hpp"
@@ -135,8 +136,8 @@ IntegerRows change_rows(const RoundedReference& reference, const Block& block, c
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const std::int64_t visible = workspace.exact_rows[static_cast<std::size_t>(r)].visible;
     const RowChange& change = workspace.row_changes[static_cast<std::size_t>(r)];
-    sums.add_row(change.sums, change.divergence, exact.top[static_cast<std::size_t>(r)], change.overlap, visible,
-                 tensors.keys.rows);
+    sums.add_row(change.sums, change.divergence, exact.top[static_cast<std::size_t>(r)], change.overlap,
+                 visible, tensors.keys.rows);
     round_weights(errors + r * block.stride, visible, block.stride, chunks,
                   workspace.changes.data() + r * block.stride, workspace.change_scales.data() + r * chunks);
   }
@@ -168,41 +169,44 @@ void add_output_errors(const RoundedReference& reference, const Block& block, co
 
 }  // namespace
 
-RoundedReference::RoundedReference(const AttentionReference& exact, std::int64_t max_bytes,
-                                   const Context& context)
-    : exact_(exact) {
-  if (exact.num_rows() == 0) return;
-  const HeadTensors& tensors = exact.tensors();
-  const std::int64_t dim = tensors.keys.cols;
+RoundedReference::RoundedReference(HeadTensors tensors, std::int64_t max_bytes, const Context& context)
+    : exact_(std::move(tensors), AttentionReference::WithoutRows{}) {
+  const std::int64_t keys = exact_.tensors().keys.rows;
+  std::int64_t bytes = 0;
+  for (const Block& block : exact_.blocks()) {
+    bytes +=
+        block.rows * (block.stride * static_cast<std::int64_t>(2 * sizeof(float) + sizeof(std::int16_t)) +
+                      num_chunks(keys) * static_cast<std::int64_t>(sizeof(float)));
+  }
+  AttentionReference::RowSink keep_rows;
+  if (bytes <= max_bytes) {
+    kept_.resize(exact_.blocks().size());
+    keep_rows = [&](std::size_t index, const AttentionReference::ExactRows& rows) {
+      narrow(exact_.blocks()[index], rows, kept_[index]);
+    };
+  }
+  exact_.compute_rows(0, context, keep_rows);
+  if (exact_.num_rows() == 0) return;
+  round_queries();
+  values_.assign(exact_.tensors().values);
+}
+
+void RoundedReference::round_queries() {
+  const std::int64_t dim = exact_.tensors().keys.cols;
   const std::int64_t padded = round_up(dim, float_lane_count);
   AlignedArray<float> query;
   query.reserve(padded);
   std::fill_n(query.data(), padded, 0.0F);
-  queries_.reserve(exact.num_rows() * padded);
-  query_scales_.reserve(exact.num_rows() * num_chunks(dim));
-  for (const Block& block : exact.blocks()) {
+  queries_.reserve(exact_.num_rows() * padded);
+  query_scales_.reserve(exact_.num_rows() * num_chunks(dim));
+  for (const Block& block : exact_.blocks()) {
     for (std::int64_t r = 0; r < block.rows; ++r) {
-      const double* row = exact.queries(block) + r * dim;
+      const double* row = exact_.queries(block) + r * dim;
       for (std::int64_t c = 0; c < dim; ++c) query.data()[c] = static_cast<float>(row[c]);
       round_row(query.data(), dim, queries_.data() + (block.begin + r) * padded,
                 query_scales_.data() + (block.begin + r) * num_chunks(dim));
     }
   }
-  values_.assign(tensors.values);
-
-  std::int64_t bytes = 0;
-  for (const Block& block : exact.blocks()) {
-    bytes +=
-        block.rows * (block.stride * static_cast<std::int64_t>(2 * sizeof(float) + sizeof(std::int16_t)) +
-                      num_chunks(tensors.keys.rows) * static_cast<std::int64_t>(sizeof(float)));
-  }
-  if (bytes > max_bytes) return;
-  kept_.resize(exact.blocks().size());
-  parallel_for(context, static_cast<std::int64_t>(kept_.size()), [&](std::int64_t index) {
-    const auto b = static_cast<std::size_t>(index);
-    thread_local AttentionWorkspace workspace;
-    narrow(exact.blocks()[b], workspace, kept_[b]);
-  });
 }
 
 IntegerRows RoundedReference::queries(const Block& block) const {
@@ -214,12 +218,13 @@ IntegerRows RoundedReference::queries(const Block& block) const {
 
 const NarrowRows& RoundedReference::rows(std::size_t index, RoundedWorkspace& workspace) const {
   if (keeps_rows()) return kept_[index];
-  narrow(exact_.blocks()[index], workspace.exact, workspace.narrow);
+  const Block& block = exact_.blocks()[index];
+  narrow(block, exact_.exact_rows(block, workspace.exact), workspace.narrow);
   return workspace.narrow;
 }
 
-void RoundedReference::narrow(const Block& block, AttentionWorkspace& workspace, NarrowRows& out) const {
-  const AttentionReference::ExactRows exact = exact_.exact_rows(block, workspace);
+void RoundedReference::narrow(const Block& block, const AttentionReference::ExactRows& exact,
+                              NarrowRows& out) const {
   const std::int64_t count = block.rows * block.stride;
   const std::int64_t chunks = num_chunks(exact_.tensors().keys.rows);
   out.products.reserve(count);
@@ -229,10 +234,11 @@ void RoundedReference::narrow(const Block& block, AttentionWorkspace& workspace,
   out.top.resize(static_cast<std::size_t>(block.rows));
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const std::int64_t begin = r * block.stride;
-    const std::int64_t visible = exact_.row(block.begin + r).visible;
+    const AttentionReference::Row& row = exact_.row(block.begin + r);
+    const std::int64_t visible = row.visible;
     narrow_row(exact.products + begin, visible, block.stride, out.products.data() + begin);
     narrow_row(exact.probabilities + begin, visible, block.stride, out.probabilities.data() + begin);
-    out.top[static_cast<std::size_t>(r)] = top_keys(out.products.data() + begin, visible);
+    out.top[static_cast<std::size_t>(r)] = rounded_top_keys(out.products.data() + begin, visible, row.top);
     round_weights(out.probabilities.data() + begin, visible, block.stride, chunks, out.rounded.data() + begin,
                   out.scales.data() + r * chunks);
   }

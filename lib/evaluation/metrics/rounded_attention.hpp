@@ -55,7 +55,7 @@ struct RoundedWorkspace {
   AlignedArray<float> change_scales;
   AlignedArray<std::int16_t> coded_part;  // of weights, where there is a window
   AlignedArray<std::int16_t> recent_part;
-  AlignedArray<float> outputs[4];  // [rows, padded d_v]
+  AlignedArray<float> outputs[4];    // [rows, padded d_v]
   std::vector<ExactRow> exact_rows;  // of a block
   std::vector<RowChange> row_changes;
   ChangeWorkspace row;
@@ -65,9 +65,9 @@ struct RoundedWorkspace {
 // it.
 class RoundedReference {
  public:
-  // `exact` must outlive it. Rows are kept when they fit `max_bytes`, and computed again for every cell
+  // The views must outlive it. Rows are kept when they fit `max_bytes`, and computed again for every cell
   // otherwise, to the same bits.
-  explicit RoundedReference(const AttentionReference& exact, std::int64_t max_bytes = default_reference_bytes,
+  explicit RoundedReference(HeadTensors tensors, std::int64_t max_bytes = default_reference_bytes,
                             const Context& context = {});
 
   const AttentionReference& exact() const { return exact_; }
@@ -78,9 +78,11 @@ class RoundedReference {
   const NarrowRows& rows(std::size_t index, RoundedWorkspace& workspace) const;
 
  private:
-  void narrow(const AttentionReference::Block& block, AttentionWorkspace& workspace, NarrowRows& out) const;
+  void round_queries();
+  void narrow(const AttentionReference::Block& block, const AttentionReference::ExactRows& exact,
+              NarrowRows& out) const;
 
-  const AttentionReference& exact_;
+  AttentionReference exact_;            // whose rows are not kept
   AlignedArray<std::int16_t> queries_;  // [rows, d rounded up to 16]
   AlignedArray<float> query_scales_;    // [rows, num_chunks(d)]
   IntegerPanels values_;                // v [T, d_v]

@@ -98,6 +98,17 @@ TopKeys top_keys(const Score* scores, std::int64_t count) {
   return selection.result();
 }
 
+// Rounding keeps order but where it makes scores equal: then index decides, and the row is searched.
+TopKeys rounded_top_keys(const float* scores, std::int64_t count, const TopKeys& exact) {
+  const float weakest = scores[exact.index[at(exact.count - 1)]];
+  std::int32_t reaching = 0;
+  for (std::int64_t i = 0; i < count; ++i) reaching += scores[i] >= weakest ? 1 : 0;
+  bool distinct = reaching == exact.count;
+  for (std::int32_t k = 1; k < exact.count; ++k)
+    distinct &= scores[exact.index[at(k - 1)]] > scores[exact.index[at(k)]];
+  return distinct ? exact : top_keys(scores, count);
+}
+
 TopOverlap top_overlap(const double* scores, std::int64_t count, const TopKeys& top) {
   TopRanks<double> ranks(top, [&](std::int32_t index) { return scores[index]; });
   for (std::int64_t i = 0; i < count; ++i) {

@@ -16,6 +16,9 @@ struct TopKeys {
 template <typename Score>
 TopKeys top_keys(const Score* scores, std::int64_t count);
 
+// top_keys(scores, count) of scores in float32, given those of the same scores before they were rounded.
+TopKeys rounded_top_keys(const float* scores, std::int64_t count, const TopKeys& exact);
+
 // What another row of scores over the same keys selects of `top`.
 struct TopOverlap {
   bool first = false;       // its largest is top's largest

@@ -17,38 +17,38 @@ HeadEvaluation::HeadEvaluation(const Dump& dump, HeadAddress address, const Head
       shared_keys_(static_cast<std::size_t>(options.num_settings)),
       shared_values_(static_cast<std::size_t>(options.num_settings)) {
   const DumpInfo& info = dump.info();
-  HeadTensors tensors;
-  tensors.keys = {keys_.data(), info.num_tokens, info.head_dim};
-  tensors.values = {values_.data(), info.num_tokens, info.value_dim};
+  tensors_.keys = {keys_.data(), info.num_tokens, info.head_dim};
+  tensors_.values = {values_.data(), info.num_tokens, info.value_dim};
   if (info.num_queries > 0) {
     const std::int64_t group = info.num_query_heads / info.num_kv_heads;
     for (std::int64_t q = address.kv_head * group; q < (address.kv_head + 1) * group; ++q)
       queries_.push_back(dump.read_query(address.layer, q));
     for (const std::vector<float>& queries : queries_)
-      tensors.queries.emplace_back(queries.data(), info.num_queries, info.head_dim);
-    tensors.query_positions = dump.query_positions();
+      tensors_.queries.emplace_back(queries.data(), info.num_queries, info.head_dim);
+    tensors_.query_positions = dump.query_positions();
   }
-  tensors.softmax_scale = info.softmax_scale;
-  tensors.causal = info.causal;
-  tensors.min_context = options.min_context;
-  reference_.emplace(std::move(tensors), options.reference_bytes, options.context);
-  if (options.exact_metrics) return;
-  rounded_.emplace(*reference_, options.reference_bytes, options.context);
+  tensors_.softmax_scale = info.softmax_scale;
+  tensors_.causal = info.causal;
+  tensors_.min_context = options.min_context;
+  if (options.exact_metrics) {
+    exact_.emplace(tensors_, options.reference_bytes, options.context);
+    return;
+  }
+  rounded_.emplace(tensors_, options.reference_bytes, options.context);
   if (gpu_ != nullptr) on_gpu_ = gpu_->upload(*rounded_, options.context);
-  if (rounded_->keeps_rows()) reference_->release_rows();
 }
 
 void HeadEvaluation::evaluate(const MethodPair& methods, const std::shared_ptr<const Rope>& rope,
                               Cell& cell) {
-  const HeadTensors& tensors = reference_->tensors();
   const auto setting = static_cast<std::size_t>(cell.setting);
   const char* tensor = "key";
   try {
-    const auto keys = reconstruct(methods.keys, tensors.keys, rope, shared_keys_[setting]);
+    const auto keys = reconstruct(methods.keys, tensors_.keys, rope, shared_keys_[setting]);
     tensor = "value";
-    const auto values = reconstruct(methods.values, tensors.values, nullptr, shared_values_[setting]);
+    const auto values = reconstruct(methods.values, tensors_.values, nullptr, shared_values_[setting]);
     tensor = "key and value";
-    cell.metrics = metrics(seen_tensor(*keys, tensors.keys.cols), seen_tensor(*values, tensors.values.cols));
+    cell.metrics =
+        metrics(seen_tensor(*keys, tensors_.keys.cols), seen_tensor(*values, tensors_.values.cols));
     cell.side = keys->side;
     for (const auto& [name, bits] : values->side) add_bits(cell.side, name, bits);
     cell.encode_seconds = keys->encode_seconds + values->encode_seconds;
@@ -81,7 +81,7 @@ std::vector<double> HeadEvaluation::metrics(const SeenTensor& keys, const SeenTe
     return evaluate_cell(*rounded_, keys, values, workspace);
   }
   thread_local AttentionWorkspace workspace;
-  return evaluate_cell(*reference_, keys, values, workspace);
+  return evaluate_cell(*exact_, keys, values, workspace);
 }
 
 }  // namespace rotorquant::evaluation

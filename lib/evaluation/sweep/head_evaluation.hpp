@@ -63,8 +63,9 @@ class HeadEvaluation {
   std::vector<float> keys_;                  // [T, head_dim]
   std::vector<float> values_;                // [T, value_dim]
   std::vector<std::vector<float>> queries_;  // per query head of the group: [T_q, head_dim]
-  std::optional<AttentionReference> reference_;
-  std::optional<RoundedReference> rounded_;  // unless metrics are exact
+  HeadTensors tensors_;                      // views of the above
+  std::optional<AttentionReference> exact_;  // where metrics are
+  std::optional<RoundedReference> rounded_;  // otherwise
   DeviceMetrics::HeadPointer on_gpu_;        // where the GPU computes them
   std::vector<Shared> shared_keys_;          // [settings]
   std::vector<Shared> shared_values_;        // [settings]

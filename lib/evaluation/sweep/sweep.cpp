@@ -82,9 +82,9 @@ std::string identity(const SweepRequest& request, const SweepExecution& executio
   return header.dump();
 }
 
-// Of a query and a key: an upper bound on what a reference keeps while it is made (float64 and rounded
-// products and probabilities).
-constexpr std::int64_t bytes_per_exact_pair = 26;
+// Of a query and a key: an upper bound on what a reference keeps (products and probabilities, in float64 or
+// rounded).
+constexpr std::int64_t bytes_per_exact_pair = 16;
 
 class Sweep {
  public:

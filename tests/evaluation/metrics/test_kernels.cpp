@@ -112,6 +112,23 @@ TEST(TopKeys, EqualsASortWithTiesByIndex) {
   }
 }
 
+// Of scores some of which are equal once they are rounded.
+TEST(RoundedTopKeys, AreThoseOfTheRoundedScores) {
+  RandomStream random(5, Purpose::synthetic);
+  for (std::int64_t count = 1; count <= 200; ++count) {
+    for (const std::int64_t distinct : {3, 40, 1000000}) {
+      std::vector<double> scores(static_cast<std::size_t>(count));
+      for (double& score : scores)
+        score = static_cast<double>(random.integer(distinct)) + 1e-12 * random.uniform();
+      const std::vector<float> rounded(scores.begin(), scores.end());
+      const TopKeys expected = top_keys(rounded.data(), count);
+      const TopKeys found = rounded_top_keys(rounded.data(), count, top_keys(scores.data(), count));
+      ASSERT_EQ(found.count, expected.count);
+      ASSERT_EQ(found.index, expected.index) << count << " " << distinct;
+    }
+  }
+}
+
 TEST(TopOverlap, IsThatOfTheTwoSelections) {
   RandomStream random(4, Purpose::synthetic);
   for (std::int64_t count = 1; count <= 200; ++count) {

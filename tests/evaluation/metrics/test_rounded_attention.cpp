@@ -326,11 +326,10 @@ constexpr double small_head_tolerance = 2e-3;
 // Rows in which two scores lie closer than the rounding of an error.
 constexpr double close_scores = 2.0;
 
-std::vector<double> rounded_metrics(const RandomHead& head, std::int64_t max_bytes = default_reference_bytes,
-                                    std::int64_t exact_bytes = default_reference_bytes) {
+std::vector<double> rounded_metrics(const RandomHead& head,
+                                    std::int64_t max_bytes = default_reference_bytes) {
   RoundedWorkspace workspace;
-  const AttentionReference exact(head.tensors, exact_bytes);
-  return evaluate_cell(RoundedReference(exact, max_bytes), SeenTensor{head.key_estimate(), {}, {}},
+  return evaluate_cell(RoundedReference(head.tensors, max_bytes), SeenTensor{head.key_estimate(), {}, {}},
                        SeenTensor{head.value_estimate(), {}, {}}, workspace);
 }
 
@@ -371,7 +370,7 @@ TEST_P(RoundedAttention, AgreesWithFloat64) {
       evaluate_cell(AttentionReference(head.tensors), head.key_estimate(), head.value_estimate(), workspace);
   const std::vector<double> kept = rounded_metrics(head);
   expect_agreement(kept, expected, c.tolerance, c.shape.queries * c.shape.query_heads);
-  const std::vector<double> computed_again = rounded_metrics(head, 0, 0);
+  const std::vector<double> computed_again = rounded_metrics(head, 0);
   for (std::size_t m = 0; m < kept.size(); ++m) {
     EXPECT_TRUE(kept[m] == computed_again[m] || (std::isnan(kept[m]) && std::isnan(computed_again[m])))
         << metric_registry()[m].tag;
@@ -395,9 +394,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(RoundedReference, PerfectReconstructionLosesNothing) {
   const RandomHead head({90, 24, 20, 2, 90}, 5);
   RoundedWorkspace workspace;
-  const AttentionReference exact(head.tensors);
   const std::vector<double> metrics =
-      evaluate_cell(RoundedReference(exact), SeenTensor{head.tensors.keys, {}, {}},
+      evaluate_cell(RoundedReference(head.tensors), SeenTensor{head.tensors.keys, {}, {}},
                     SeenTensor{head.tensors.values, {}, {}}, workspace);
   for (const Metric metric : {Metric::attention_kl, Metric::ip_rmse, Metric::output_nmse})
     EXPECT_EQ(metrics[static_cast<std::size_t>(metric)], 0.0);
@@ -419,21 +417,15 @@ TEST(RoundedReference, AgreesWithFloat64WhereThereIsAWindow) {
   AttentionWorkspace workspace;
   RoundedWorkspace rounded_workspace;
   const AttentionReference exact(head.tensors);
-  expect_agreement(evaluate_cell(RoundedReference(exact), keys, values, rounded_workspace),
+  expect_agreement(evaluate_cell(RoundedReference(head.tensors), keys, values, rounded_workspace),
                    evaluate_cell(exact, keys, values, workspace), relative_tolerance, 300);
 }
 
-TEST(RoundedReference, KeepsRowsAfterTheExactOnesAreReleased) {
-  const RandomHead head({90, 24, 20, 2, 90}, 5);
-  AttentionReference exact(head.tensors);
-  const RoundedReference rounded(exact);
-  ASSERT_TRUE(rounded.keeps_rows());
-  exact.release_rows();
-  EXPECT_FALSE(exact.keeps_probabilities());
-  RoundedWorkspace workspace;
-  EXPECT_EQ(evaluate_cell(rounded, SeenTensor{head.key_estimate(), {}, {}},
-                          SeenTensor{head.value_estimate(), {}, {}}, workspace),
-            rounded_metrics(head));
+TEST(RoundedReference, KeepsRowsThatFit) {
+  const RandomHead head({40, 8, 8, 1, 40}, 8);
+  EXPECT_TRUE(RoundedReference(head.tensors).keeps_rows());
+  EXPECT_FALSE(RoundedReference(head.tensors, 1000).keeps_rows());
+  EXPECT_FALSE(RoundedReference(head.tensors).exact().keeps_probabilities());
 }
 
 }  // namespace

@@ -55,8 +55,7 @@ TEST_P(DeviceMetricsOf, AreThoseOfTheCpu) {
     head.tensors.causal = causal;
     head.tensors.min_context = min_context;
     if (causal) head.tensors.softmax_scale *= 8.0;  // nearly one-hot attention
-    const AttentionReference exact(head.tensors);
-    const RoundedReference reference(exact);
+    const RoundedReference reference(head.tensors);
     const auto on_gpu = metrics.upload(reference);
     ASSERT_NE(on_gpu, nullptr);
     const auto gpu = metrics.evaluate(*on_gpu, seen(head.key_estimate()), seen(head.value_estimate()));
@@ -84,8 +83,7 @@ class DeviceMetricsTest : public OnGpu {};
 TEST_F(DeviceMetricsTest, RowsThatAreNotKeptAreComputedForTheUpload) {
   const DeviceMetrics metrics(available_gpus().front().index);
   RandomHead head({150, 64, 64, 2, 150}, 3);
-  const AttentionReference exact(head.tensors);
-  const RoundedReference reference(exact, 0);
+  const RoundedReference reference(head.tensors, 0);
   ASSERT_FALSE(reference.keeps_rows());
   const auto on_gpu = metrics.upload(reference);
   const auto gpu = metrics.evaluate(*on_gpu, seen(head.key_estimate()), seen(head.value_estimate()));
@@ -97,8 +95,7 @@ TEST_F(DeviceMetricsTest, ThreadsShareAHead) {
   const DeviceMetrics metrics(available_gpus().front().index);
   const HeadShape shape{200, 64, 64, 3, 200};
   RandomHead head(shape, 5);
-  const AttentionReference exact(head.tensors);
-  const RoundedReference reference(exact);
+  const RoundedReference reference(head.tensors);
   const auto on_gpu = metrics.upload(reference);
   const std::vector<double> cpu = on_cpu(reference, head);
   std::vector<std::vector<double>> found(12);
@@ -115,8 +112,7 @@ TEST_F(DeviceMetricsTest, HoldWhereFloat32ExponentialsDoNot) {
   const DeviceMetrics metrics(available_gpus().front().index);
   for (const double noise : {3.0, 40.0, 3000.0}) {
     RandomHead head({200, 64, 64, 2, 200}, 7, noise);
-    const AttentionReference exact(head.tensors);
-    const RoundedReference reference(exact);
+    const RoundedReference reference(head.tensors);
     const auto on_gpu = metrics.upload(reference);
     const auto gpu = metrics.evaluate(*on_gpu, seen(head.key_estimate()), seen(head.value_estimate()));
     ASSERT_TRUE(gpu.has_value());
@@ -127,8 +123,7 @@ TEST_F(DeviceMetricsTest, HoldWhereFloat32ExponentialsDoNot) {
 TEST_F(DeviceMetricsTest, LeaveWindowsAndNonsenseToTheCpu) {
   const DeviceMetrics metrics(available_gpus().front().index);
   RandomHead head({64, 64, 64, 1, 64}, 7);
-  const AttentionReference exact(head.tensors);
-  const RoundedReference reference(exact);
+  const RoundedReference reference(head.tensors);
   const auto on_gpu = metrics.upload(reference);
   SeenTensor window = seen(head.key_estimate());
   window.recent = head.tensors.keys;
@@ -141,8 +136,7 @@ TEST_F(DeviceMetricsTest, LeaveWindowsAndNonsenseToTheCpu) {
 TEST_F(DeviceMetricsTest, WithoutQueriesThereIsNothingToUpload) {
   const DeviceMetrics metrics(available_gpus().front().index);
   RandomHead head({20, 8, 8, 0, 0}, 1);
-  const AttentionReference exact(head.tensors);
-  const RoundedReference reference(exact);
+  const RoundedReference reference(head.tensors);
   EXPECT_EQ(metrics.upload(reference), nullptr);
 }
 
