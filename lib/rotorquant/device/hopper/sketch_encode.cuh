@@ -43,9 +43,9 @@ __device__ __forceinline__ void multiply_split(float (&sums)[Shape::columns / 2]
   wgmma_begin();
 #pragma unroll
   for (int i = 0; i < Shape::steps; ++i) {
-    constexpr int units = 16;  // bytes a unit of descriptors
-    const std::uint32_t high = matrix + piece * Shape::piece_bytes / units + operand_step(Shape::columns, i);
-    const std::uint32_t low = high + Shape::term_bytes / units;
+    const std::uint32_t high =
+        matrix + piece * Shape::piece_bytes / descriptor_unit + operand_step(Shape::columns, i);
+    const std::uint32_t low = high + Shape::term_bytes / descriptor_unit;
     wgmma(sums, operand.high[i], whole_descriptor(high), i == 0 ? 0 : 1);
     wgmma(sums, operand.high[i], whole_descriptor(low), 1);
     wgmma(sums, operand.low[i], whole_descriptor(high), 1);

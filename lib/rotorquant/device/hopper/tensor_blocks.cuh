@@ -94,8 +94,8 @@ __device__ __forceinline__ void start_product(float (&sums)[Shape::columns / 2],
   for (int i = 0; i < Shape::piece_steps; ++i) {
 #pragma unroll
     for (int term = 0; term < terms; ++term) {
-      constexpr int units = 16;  // bytes a unit of descriptors
-      const std::uint32_t at = matrix + (piece * Shape::piece_bytes + term * Shape::term_bytes) / units +
+      const std::uint32_t at = matrix +
+                               (piece * Shape::piece_bytes + term * Shape::term_bytes) / descriptor_unit +
                                operand_step(Shape::columns, i);
       wgmma(sums, operand[Shape::step_of(piece, i)], whole_descriptor(at), i + term == 0 ? 0 : 1);
     }

@@ -64,19 +64,22 @@ struct TensorRows {
     if (__any_sync(0xFFFFFFFFU, doubt)) find_exact_norms<T>(operand, norm);
   }
 
-  // Rows as fp16: bf16 ones times 2^-exponent of their norms, which are brought along; subnormal norms cannot
-  // be stored and their codes do not matter.
+  // Rows as fp16 whose norms lie between 1/2 and 256, where e4m3 holds their coordinates: others, and all bf16
+  // ones, times a power of two that makes their norms, which are brought along, 64 to 128. Subnormal norms
+  // cannot be stored and their codes do not matter.
   static __device__ __forceinline__ void make_half(Operand& operand, float (&norm)[2]) {
-    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-      float power[2];
+    constexpr bool always = std::is_same_v<T, __nv_bfloat16>;
+    const auto lies_well = [](float own) { return !always && own >= 0.5F && own <= 256.0F; };
+    if (!always && __all_sync(0xFFFFFFFFU, lies_well(norm[0]) && lies_well(norm[1]))) return;
+    float power[2];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const std::uint32_t exponent = min(max(__float_as_uint(norm[r]) >> 23, 1U), 253U);
-        power[r] = __uint_as_float((254U - exponent) << 23);
-        norm[r] *= power[r];
-      }
-      convert(operand, power);
+    for (int r = 0; r < 2; ++r) {
+      constexpr std::uint32_t aim = 6;
+      const std::uint32_t exponent = min(max(__float_as_uint(norm[r]) >> 23, 1U + aim), 253U);
+      power[r] = lies_well(norm[r]) ? 1.0F : __uint_as_float((254U + aim - exponent) << 23);
+      norm[r] *= power[r];
     }
+    convert(operand, power);
   }
 
  private:
@@ -92,6 +95,54 @@ struct TensorRows {
     }
   }
 };
+
+// The left operand of the encoder's products: rows as fp16, for the matrix's first term, and as e4m3, for its
+// second.
+template <typename Shape>
+struct ByteRows {
+  RowOperand<Shape::steps> half;
+  std::uint32_t byte[Shape::byte_steps][4];
+
+  // From the halves: word 2 h + r of step s is words r and 2 + r of their step 2 s + h.
+  __device__ __forceinline__ void make_bytes() {
+    static_assert(Shape::byte_term);
+#pragma unroll
+    for (int s = 0; s < 2 * Shape::byte_steps; ++s) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        byte[s / 2][2 * (s % 2) + r] = s < Shape::steps ? four_bytes(half[s][r], half[s][2 + r]) : 0U;
+      }
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ std::uint32_t four_bytes(std::uint32_t first, std::uint32_t second) {
+    std::uint16_t low, high;
+    asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(low) : "r"(first));
+    asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(high) : "r"(second));
+    return static_cast<std::uint32_t>(high) << 16 | low;
+  }
+};
+
+// Starts sums = 64 rows x a piece's matrix: the small e4m3 part first (wgmma_e4m3).
+template <typename Shape, int piece>
+__device__ __forceinline__ void start_product(float (&sums)[Shape::columns / 2], std::uint32_t matrix,
+                                              const ByteRows<Shape>& rows) {
+  const std::uint32_t first = matrix + piece * Shape::piece_bytes / descriptor_unit;
+  wgmma_begin();
+#pragma unroll
+  for (int i = 0; i < Shape::piece_byte_steps; ++i) {
+    const std::uint32_t at = first + Shape::term_bytes / descriptor_unit + operand_step(Shape::columns, i);
+    wgmma_e4m3(sums, rows.byte[Shape::step_of(piece, 2 * i) / 2], whole_descriptor(at), i == 0 ? 0 : 1);
+  }
+  wgmma_begin();
+#pragma unroll
+  for (int i = 0; i < Shape::piece_steps; ++i) {
+    wgmma(sums, rows.half[Shape::step_of(piece, i)],
+          whole_descriptor(first + operand_step(Shape::columns, i)), 1);
+  }
+  wgmma_commit();
+}
 
 // Stores the norms of a warp's rows, of which `first` is the first.
 __device__ __forceinline__ void keep_norms(const float (&norm)[2], const TensorEncode& p, std::int64_t first,
@@ -235,7 +286,7 @@ struct EncodeJob {
   const std::uint32_t* table;
   CodeTile<Shape, whole> codes;
   std::uint8_t* rows;  // the warp's next ones
-  std::uint32_t operand_[Shape::steps][4];
+  ByteRows<Shape> operand_;
   float scale[2][2];  // what quantization wants to know of each parity's rows
 
   template <int>
@@ -261,13 +312,14 @@ struct EncodeJob {
   __device__ __forceinline__ void prepare(std::int64_t tile) {
     wait_for_copies<0>();
     __syncwarp();
-    load_rows(operand_, rows, Rows::Tile::pitch);
+    load_rows(operand_.half, rows, Rows::Tile::pitch);
     __syncwarp();
     fetch(tile + stride);
     float norm[2];
-    Rows::find_kept_norms(operand_, norm, place.t);
+    Rows::find_kept_norms(operand_.half, norm, place.t);
     if (codes.part == 0) keep_norms(norm, p, row_of(tile), place);
-    Rows::make_half(operand_, norm);
+    Rows::make_half(operand_.half, norm);
+    operand_.make_bytes();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       scale[parity][r] = quantizer_scale<curve_bits>(p.curve, norm[r]);

@@ -15,9 +15,13 @@
 
 namespace rotorquant::device {
 
+// The matrix's second term: fp16 like the first, or e4m3, 32 inner indices a step of twice the speed.
+enum class SecondTerm { half, byte };
+
 // groups: warpgroups of a block, as many as registers allow. local: a result depends on coordinates of its
 // own piece and of the 32 next to it on either side alone.
-template <int columns_, int pieces_, int groups_, int parts_ = 1, bool local_ = false>
+template <int columns_, int pieces_, int groups_, int parts_ = 1, bool local_ = false,
+          SecondTerm second_ = SecondTerm::half>
 struct TensorShape {
   static constexpr int columns = columns_;
   static constexpr int pieces = pieces_;
@@ -47,10 +51,16 @@ struct TensorShape {
     const int beside = i - own_steps < 2 ? i - own_steps - 2 : i - 2;
     return (piece * own_steps + beside + steps) % steps;
   }
-  // Bytes of one term of a piece's matrix, and of both.
+  // The same of an e4m3 term: its step i stands for steps 2 i and 2 i + 1, the last one perhaps for one alone.
+  static constexpr bool byte_term = second_ == SecondTerm::byte;
+  static constexpr int byte_steps = (steps + 1) / 2, piece_byte_steps = (piece_steps + 1) / 2;
+  static_assert(!local || own_steps % 2 == 0);
+  // Bytes of one fp16 term of a piece's matrix, and of both terms.
   static constexpr int term_bytes = (piece_steps * wgmma_depth + operand_block_depth - 1) /
                                     operand_block_depth * operand_block_bytes(columns);
-  static constexpr int piece_bytes = 2 * term_bytes;
+  static constexpr int byte_term_bytes = (piece_byte_steps * byte_wgmma_depth + byte_block_depth - 1) /
+                                         byte_block_depth * operand_block_bytes(columns);
+  static constexpr int piece_bytes = term_bytes + (byte_term ? byte_term_bytes : term_bytes);
 
   // Bytes of a plane that a lane has in one piece.
   static constexpr int lane_bytes = columns / 32;

@@ -1,5 +1,7 @@
 #pragma once
 // A rotation's matrix as the right operand of the products of tensor_codec.cuh.
+#include <cuda_fp8.h>
+
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -10,6 +12,13 @@
 #include "rotorquant/device/rotation_matrix.hpp"
 
 namespace rotorquant::device {
+
+// Where inner index i of a piece's product stands in its e4m3 term, whose left operand has in each word the
+// two words of one step of the fp16 one (ByteRows).
+constexpr int byte_inner(int i) {
+  const int step = i / wgmma_depth, k = i % wgmma_depth;
+  return wgmma_depth * step + 4 * (k % 8 / 2) + 2 * (k / 8) + k % 2;
+}
 
 // Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding.
 // inner_of(step, k), result_of(piece, n): which coordinates stand where. Nothing if the pieces' products
@@ -35,7 +44,16 @@ std::optional<std::vector<std::uint8_t>> operand_of(const Inner& inner_of, const
                        i / operand_block_depth * operand_block_bytes(Shape::columns) +
                        operand_offset(n, i % operand_block_depth);
         const float first = put(static_cast<std::size_t>(at), value);
-        put(static_cast<std::size_t>(at + Shape::term_bytes), value - first);
+        if constexpr (Shape::byte_term) {
+          const int k = byte_inner(i), block = k / byte_block_depth;
+          const int byte_at = piece * Shape::piece_bytes + Shape::term_bytes +
+                              block * operand_block_bytes(Shape::columns) +
+                              byte_operand_offset(n, k % byte_block_depth);
+          image[static_cast<std::size_t>(byte_at)] =
+              __nv_cvt_float_to_fp8(value - first, __NV_SATFINITE, __NV_E4M3);
+        } else {
+          put(static_cast<std::size_t>(at + Shape::term_bytes), value - first);
+        }
         covered[static_cast<std::size_t>(result * Shape::dim + inner)] = true;
       }
     }

@@ -10,10 +10,12 @@ namespace rotorquant::device {
 // Rows of the left operand, which four warps of 16 share, and the inner dimension of one product.
 inline constexpr int wgmma_rows = 64;
 inline constexpr int wgmma_depth = 16;
+inline constexpr int byte_wgmma_depth = 32;  // of operands of bytes
 
 // Right operands lie in blocks of 64 inner indices: for each column n 128 bytes, in which the 16-byte chunk c
 // is at c xor (n mod 8) ("128-byte swizzle"). Blocks start at multiples of 1024 bytes.
 inline constexpr int operand_block_depth = 64;
+inline constexpr int byte_block_depth = 128;  // of operands of bytes
 __host__ __device__ constexpr int operand_block_bytes(int columns) {
   return columns * operand_block_depth * 2;
 }
@@ -21,13 +23,18 @@ __host__ __device__ constexpr int operand_block_bytes(int columns) {
 __host__ __device__ constexpr int operand_offset(int n, int k) {
   return 128 * n + (((k / 8) ^ (n % 8)) * 16) + (k % 8) * 2;
 }
+// The same for bytes, k 0..127.
+__host__ __device__ constexpr int byte_operand_offset(int n, int k) {
+  return 128 * n + (((k / 16) ^ (n % 8)) * 16) + k % 16;
+}
 
+inline constexpr int descriptor_unit = 16;  // bytes that a step of a descriptor's address stands for
 // The low half of the descriptor of an operand at this address of shared memory; the high half is the same
 // for all.
 __device__ __forceinline__ std::uint32_t operand_descriptor(std::uint32_t shared_address) {
-  return 1U << 16 | shared_address >> 4;
+  return 1U << 16 | shared_address / descriptor_unit;
 }
-// What step `step` (16 inner indices) adds to it.
+// What step `step` (16 inner indices, of bytes 32) adds to it.
 __host__ __device__ constexpr std::uint32_t operand_step(int columns, int step) {
   constexpr int steps_a_block = operand_block_depth / wgmma_depth;
   return static_cast<std::uint32_t>(step / steps_a_block * operand_block_bytes(columns) +
@@ -114,6 +121,21 @@ ROTORQUANT_WGMMA("32", 16, "{%16, %17, %18, %19}, %20", "%21")
 ROTORQUANT_WGMMA("48", 24, "{%24, %25, %26, %27}, %28", "%29")
 ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
 ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
+#undef ROTORQUANT_WGMMA
+// The same of e4m3 numbers with fp32 sums, which keep about 14 bits of what is added: for a product's small
+// part, and before the rest is added to it.
+#define ROTORQUANT_WGMMA(columns, count, rest, add_name)                                      \
+  __device__ __forceinline__ void wgmma_e4m3(float(&sums)[count], const std::uint32_t(&a)[4], \
+                                             std::uint64_t b, int add) {                      \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_name                                 \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns                            \
+                 "k32.f32.e4m3.e4m3 {" ROTORQUANT_NAMES_##count "}, " rest ", p, 1, 1;\n}\n"  \
+                 : ROTORQUANT_##count("+f")                                                   \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));             \
+  }
+ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
+ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
+ROTORQUANT_WGMMA("96", 48, "{%48, %49, %50, %51}, %52", "%53")
 #undef ROTORQUANT_WGMMA
 // Sums in fp16: two neighbouring columns a register, of row 16 w + g + 8 r sums[2 j + r].
 __device__ __forceinline__ void wgmma_half(std::uint32_t (&sums)[16], const std::uint32_t (&a)[4],
