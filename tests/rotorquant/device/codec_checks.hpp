@@ -14,11 +14,11 @@
 
 namespace rotorquant::test {
 
-// Rows of many lengths, from less than 1 to thousands, of zeros and of one coordinate.
+// Rows of many lengths, from hundredths to hundreds, of zeros and of one coordinate.
 inline Matrix sample(std::int64_t rows, std::int64_t dim, std::uint64_t seed) {
   Matrix x = normal_matrix(rows, dim, seed);
   for (std::int64_t r = 0; r < rows; ++r) {
-    const auto scale = static_cast<float>(std::exp2(2.0 * static_cast<double>(r % 9) - 8.0));
+    const auto scale = static_cast<float>(std::exp2(2.0 * static_cast<double>(r % 9) - 10.0));
     for (std::int64_t c = 0; c < dim; ++c) x.row(r)[c] *= scale;
   }
   std::fill_n(x.row(7), dim, 0.0F);
