@@ -63,6 +63,15 @@ bool byte_matrices_supported() {
 #endif
 }
 
+bool halves_wide_registers() {
+#if defined(__x86_64__)
+  static const bool halves = isa_supported(Isa::avx512) && __builtin_cpu_is("amdfam19h") != 0;
+  return halves;
+#else
+  return false;
+#endif
+}
+
 Isa select_isa(std::string_view requested) {
   if (requested.empty()) {
     Isa best = Isa::serial;

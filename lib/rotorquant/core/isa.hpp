@@ -19,6 +19,9 @@ bool isa_supported(Isa isa);
 bool vnni_supported();
 // And permutations of bytes (VBMI) and products of 8 x 8 bit matrices (GFNI).
 bool byte_matrices_supported();
+// Whether 512-bit instructions take two turns of 256-bit units (AMD's Zen 4). Multiply-adds, which read three
+// registers, then wait for stores of 512 bits: kernels full of both are faster with 256.
+bool halves_wide_registers();
 
 // The best supported one, or what the environment variable ROTORQUANT_ISA (serial, avx2, avx512) asks for;
 // read once. Throws UsageError when it names an unknown or unsupported one.

@@ -135,10 +135,10 @@ CalibratedQuantizer::CalibratedQuantizer(std::shared_ptr<const Quantizer> owner,
       centroids_(columns_of(codec, codec.parameters().centroids)),
       transformed_(columns_of(codec, codec.transformed_centroids())),
       offsets_(offsets_of(codec)),
-      scales_(copy_of(codec.scales())),
+      scales_(copy_of(codec.scale_codes().scales())),
       diagonal_(diagonal_of(codec)),
       metric_(padded_rows(codec.metric(), static_cast<std::size_t>(codec.dim()), stride_of_metric(codec))),
-      energies_(copy_of(codec.energies())) {}
+      energies_(copy_of(codec.scale_codes().energies())) {}
 
 CalibratedView CalibratedQuantizer::view() const {
   const CalibratedParameters& parameters = codec_.parameters();
@@ -155,7 +155,7 @@ CalibratedView CalibratedQuantizer::view() const {
   view.scale_radius = search.scale_radius;
   view.centroid_choices = std::min(search.centroid_choices, view.centroid_count);
   view.descent_sweeps = search.descent_sweeps;
-  view.least_energy = codec_.least_energy();
+  view.least_energy = codec_.scale_codes().least_energy();
   view.forward = program_of(forward_);
   view.backward = program_of(backward_);
   view.input_slots = input_slots_.data();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -79,26 +80,23 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
   }
   code_ = {&planes_, layout_.arrays[0].bytes_per_vector(), parameters_->centroid_bits,
            parameters_->scale.bits};
-  for (int scale_code = 0; scale_code < 1 << parameters_->scale.bits; ++scale_code) {
-    const int steps = scale_code - (1 << (parameters_->scale.bits - 1)) + parameters_->scale.zero;
-    scales_.push_back(
-        static_cast<float>(std::exp2(static_cast<double>(steps) / parameters_->scale.steps_per_octave)));
-  }
-  for (int scale_code = 0; scale_code + 1 < 1 << parameters_->scale.bits; ++scale_code) {
-    // n^2 half a step above that code's.
-    const int half_steps =
-        2 * (scale_code - (1 << (parameters_->scale.bits - 1)) + parameters_->scale.zero) + 1;
-    energies_.push_back(static_cast<double>(dim) *
-                        std::exp2(static_cast<double>(half_steps) / parameters_->scale.steps_per_octave));
-  }
+  scale_codes_ = ScaleCodes(parameters_->scale, dim);
   forward_ = forward_program(parameters_->transform, deviations, order);
-  centroid_search_ = CentroidSearch(parameters_->centroids, shift_);
+  centroid_search_ = CentroidSearch(parameters_->centroids, shift_, residual_reach());
+#if defined(__x86_64__)
+  if (isa_ == Isa::avx512 && vnni_supported() && centroid_search_.grid().usable()) {
+    grid_ = &centroid_search_.grid();
+    grid_overflows_ = !(largest_column(forward_, grid_->largest()) < std::numeric_limits<float>::max());
+  }
+#endif
   ScratchFloats columns_of_centroids;
   float* block = columns_of_centroids.reserve(dim * cascade_lanes);
   centroids_forward_.resize(parameters_->centroids.size());
+  const std::vector<float> no_shift(n);
   for (std::int64_t first = 0; first < parameters_->num_centroids(); first += cascade_lanes) {
     const std::int64_t count = std::min(cascade_lanes, parameters_->num_centroids() - first);
-    rows_to_columns(isa_, forward_, parameters_->centroids.data() + first * dim, count, block);
+    const ConstHostTensor rows{parameters_->centroids.data() + first * dim, ElementType::float32, count, dim};
+    load_keys(isa_, rows, no_shift.data(), forward_, nullptr, block, nullptr);
     run_steps(isa_, forward_.steps, block);
     columns_to_rows(block, {centroids_forward_.data() + first * dim, count, dim});
   }
@@ -120,6 +118,23 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
     // The metric is the trellis' from here on: descent over single indices does not apply to its symbols.
     trellis_.emplace(widths_, order, std::move(metric_), code.memory);
   }
+}
+
+// What a coordinate of F^-1 (sigma y) n hardly exceeds: many deviations of a key of four times the scale that
+// calibration met.
+double CalibratedCodec::residual_reach() const {
+  constexpr double most = 4.0 * 4.5;
+  const auto n = static_cast<std::size_t>(layout_.dim);
+  double largest = 0.0;
+  for (std::size_t i = 0; i < n; ++i) {
+    double square = 0.0;
+    for (std::size_t k = 0; k < n; ++k) {
+      const auto part = static_cast<double>(backward_[k * n + i]);
+      square += part * part;
+    }
+    largest = std::max(largest, square);
+  }
+  return most * static_cast<double>(scale_of(scale_codes_.count() / 2)) * std::sqrt(largest);
 }
 
 std::optional<std::string> CalibratedCodec::unsupported_on(Space space) const {

@@ -24,6 +24,7 @@
 #include "rotorquant/quantizers/centroid_search.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
+#include "rotorquant/quantizers/scale_codes.hpp"
 
 namespace rotorquant {
 
@@ -88,12 +89,9 @@ class CalibratedCodec final : public Quantizer {
   std::span<const NormalLevels> levels() const { return codebooks_; }  // [9], by width
   std::span<const float> transformed_centroids() const {
     return centroids_forward_;
-  }                                                               // [C, dim]: F c / sigma
-  std::span<const float> scales() const { return scales_; }       // n by scale code
-  std::span<const double> energies() const { return energies_; }  // [k]: the least squared norm of code k + 1
-  std::span<const float> metric() const { return metric_; }       // [dim, dim], after F; without a trellis
-  // The least squared norm that a residual counts as.
-  double least_energy() const;
+  }  // [C, dim]: F c / sigma
+  const ScaleCodes& scale_codes() const { return scale_codes_; }
+  std::span<const float> metric() const { return metric_; }  // [dim, dim], after F; without a trellis
 
  private:
   struct Workspace;
@@ -103,12 +101,16 @@ class CalibratedCodec final : public Quantizer {
     std::size_t centroid = 0;
     int scale_code = 0;
   };
-  float scale_of(int code) const { return scales_[static_cast<std::size_t>(code)]; }
-  // The scale code nearest, in steps of the logarithm, to a residual of that squared norm.
-  std::int32_t nearest_scale_code(double energy) const;
+  float scale_of(int code) const { return scale_codes_.scales()[static_cast<std::size_t>(code)]; }
+  double residual_reach() const;
   std::int32_t scale_code_of(const float* shifted, std::int64_t centroid) const;
+  const float* shifted_row(const ConstHostTensor& x, std::int64_t v) const;
+  void check_keys(const ConstHostTensor& x, std::int64_t first_row, std::uint32_t keys) const;
+  void check_columns(const float* columns, std::int64_t first_row, std::int64_t count) const;
+  void find_nearest(const ConstHostTensor& x, const std::int32_t* words, std::uint32_t outside,
+                    BlockFields& fields) const;
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, std::uint8_t* codes) const;
-  void search_pairs(const float* columns, const float* shifted, std::int64_t count,
+  void search_pairs(const ConstHostTensor& x, const float* columns, const BlockFields& nearest,
                     Workspace& workspace) const;
   void encode_vector(const float* transformed, const std::vector<Candidate>& candidates, std::uint8_t* code,
                      Workspace& workspace) const;
@@ -136,10 +138,11 @@ class CalibratedCodec final : public Quantizer {
   std::vector<float> shift_;     // [dim], of the key's own coordinates
   std::vector<float> backward_;  // [dim, dim]: y^ times this is F^-1 (sigma y^)
   CalibratedLayout code_;
-  std::vector<float> scales_;     // n by scale code
-  std::vector<double> energies_;  // [k]: the least squared norm whose scale code is k + 1
-  CascadeProgram forward_;        // x - h -> F (x - h) / sigma
+  ScaleCodes scale_codes_;
+  CascadeProgram forward_;  // x - h -> F (x - h) / sigma
   CentroidSearch centroid_search_;
+  const KeyGrid* grid_ = nullptr;         // of centroid_search_, where vector units use it
+  bool grid_overflows_ = true;            // whether a key on the grid may leave float32 in forward_
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
   OffsetTables centroid_tables_;          // the same
   CascadeProgram inverse_;                // y^ -> F^-1 (sigma y^)

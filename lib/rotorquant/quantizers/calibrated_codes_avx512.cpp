@@ -11,43 +11,23 @@
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/core/transpose_avx512.hpp"
 #include "rotorquant/quantizers/level_indices_avx512.hpp"
-#include "rotorquant/quantizers/offset_tables_avx512.hpp"
+#include "rotorquant/quantizers/register_tables_avx512.hpp"
 
 namespace rotorquant {
 namespace {
 
 using namespace avx512;
 
-template <ElementType type>
-ROTORQUANT_AVX512 bool load_shifted_type(const ConstHostTensor& x, const float* shift, float* rows) {
-  const std::int64_t whole = x.cols / lanes * lanes;
-  const __mmask16 rest = lanes_below(x.cols - whole);
-  // Nothing but zeros, unless a number is not finite.
-  __m512 zeros = _mm512_setzero_ps();
-  for (std::int64_t r = 0; r < x.rows; ++r) {
-    const std::uint8_t* from = x.row(r);
-    float* to = rows + r * x.cols;
-    for (std::int64_t c = 0; c < whole; c += lanes) {
-      const __m512 values = load<type>(from, c);
-      zeros = _mm512_fmadd_ps(values, _mm512_setzero_ps(), zeros);
-      _mm512_storeu_ps(to + c, _mm512_sub_ps(values, _mm512_loadu_ps(shift + c)));
-    }
-    if (rest != 0) {
-      const __m512 values = load<type>(from, whole, rest);
-      zeros = _mm512_fmadd_ps(values, _mm512_setzero_ps(), zeros);
-      _mm512_mask_storeu_ps(to + whole, rest,
-                            _mm512_sub_ps(values, _mm512_maskz_loadu_ps(rest, shift + whole)));
-    }
-  }
-  return _mm512_cmp_ps_mask(zeros, zeros, _CMP_UNORD_Q) == 0;
-}
-
-// Masks of the bits of the number of boundaries strictly below y.
+// Masks of the bits of the number of boundaries strictly below y; `opposite`: where y is not above 0, which
+// the highest bit says, the lower ones are the opposite.
 template <int width>
 class SymbolSearch {
  public:
+  static constexpr bool opposite = true;
   ROTORQUANT_AVX512_INLINE explicit SymbolSearch(const NormalLevels& levels) : search_(levels.registers()) {}
-  ROTORQUANT_AVX512_INLINE void operator()(__m512 y, __mmask16 (&masks)[width]) const { search_(y, masks); }
+  ROTORQUANT_AVX512_INLINE void operator()(__m512 y, __mmask16 (&masks)[width]) const {
+    search_.compare(y, masks);
+  }
 
  private:
   SymmetricSearch<width> search_;
@@ -55,6 +35,7 @@ class SymbolSearch {
 template <>
 class SymbolSearch<1> {
  public:
+  static constexpr bool opposite = false;
   ROTORQUANT_AVX512_INLINE explicit SymbolSearch(const NormalLevels&) {}
   ROTORQUANT_AVX512_INLINE void operator()(__m512 y, __mmask16 (&masks)[1]) const {
     masks[0] = _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ);
@@ -63,6 +44,7 @@ class SymbolSearch<1> {
 template <int width>
 requires(width > most_plane_codebook_bits) class SymbolSearch<width> {
  public:
+  static constexpr bool opposite = false;
   ROTORQUANT_AVX512_INLINE explicit SymbolSearch(const NormalLevels& levels) : levels_(levels) {}
   ROTORQUANT_AVX512_INLINE void operator()(__m512 y, __mmask16 (&masks)[width]) const {
     const __m512i indices = indices_of(levels_, width, y);
@@ -77,6 +59,7 @@ constexpr int halves = 2;  // of a block
 static_assert(halves * lanes == cascade_lanes);
 
 // A block's keys on their way to codes.
+template <int registers>
 struct Keys {
   const float* columns;
   const OffsetTables& offsets;
@@ -85,21 +68,20 @@ struct Keys {
 
   ROTORQUANT_AVX512_INLINE __m512 y(int half, std::int64_t position) const {
     const __m512 column = _mm512_load_ps(columns + position * cascade_lanes + half * lanes);
-    return _mm512_mul_ps(_mm512_sub_ps(column, offset(offsets, centroids[half], position)), inverse[half]);
+    const float* table = offsets.of(0) + position * (registers > 0 ? registers * lanes : offsets.stride());
+    return _mm512_mul_ps(_mm512_sub_ps(column, look_up<registers>(table, centroids[half])), inverse[half]);
   }
 };
 
-// Bits of the symbols of positions [begin, end), all of this width and in the same block of 32: those of
-// plane j go to planes[j], a position's to the bit of its place in the block.
-template <int width>
-ROTORQUANT_AVX512_INLINE void search_positions(const Keys& keys, const NormalLevels& levels,
+// Adds the bits of the symbols of positions [begin, end), all of this width and in the same block of 32: those
+// of plane j to planes[j], a position's at the bit of its place in the block.
+template <int width, int registers>
+ROTORQUANT_AVX512_INLINE void search_positions(const Keys<registers>& keys, const NormalLevels& levels,
                                                std::int64_t begin, std::int64_t end,
                                                __m512i (&planes)[max_width][halves]) {
   const SymbolSearch<width> search(levels);
   __m512i bits[width][halves];
-  for (int j = 0; j < width; ++j) {
-    for (int h = 0; h < halves; ++h) bits[j][h] = planes[j][h];
-  }
+  for (auto& plane : bits) plane[0] = plane[1] = _mm512_setzero_si512();
   __m512i place = _mm512_set1_epi32(static_cast<std::int32_t>(1U << (begin % 32)));
   for (std::int64_t k = begin; k < end; ++k) {
     for (int h = 0; h < halves; ++h) {
@@ -110,8 +92,15 @@ ROTORQUANT_AVX512_INLINE void search_positions(const Keys& keys, const NormalLev
     }
     place = _mm512_add_epi32(place, place);
   }
+  const auto places = ((std::uint64_t{1} << (end - begin)) - 1) << (begin % 32);
+  const __m512i own = _mm512_set1_epi32(static_cast<std::int32_t>(static_cast<std::uint32_t>(places)));
   for (int j = 0; j < width; ++j) {
-    for (int h = 0; h < halves; ++h) planes[j][h] = bits[j][h];
+    for (int h = 0; h < halves; ++h) {
+      constexpr int equal_where = 0x82;  // c & ~(a ^ b)
+      if (SymbolSearch<width>::opposite && j < width - 1)
+        bits[j][h] = _mm512_ternarylogic_epi32(bits[j][h], bits[width - 1][h], own, equal_where);
+      planes[j][h] = _mm512_or_si512(planes[j][h], bits[j][h]);
+    }
   }
 }
 
@@ -126,58 +115,24 @@ ROTORQUANT_AVX512_INLINE void add_bits(float* words, std::int64_t bit, __m512i b
   add(word + lanes, _mm512_srlv_epi32(bits, _mm512_set1_epi32(32 - shift)));
 }
 
-}  // namespace
-
-bool load_shifted_avx512(const ConstHostTensor& x, const float* shift, float* rows) {
-  bool finite = false;
-  dispatch_type(x.type, [&]<ElementType type>() { finite = load_shifted_type<type>(x, shift, rows); });
-  return finite;
-}
-
-ROTORQUANT_AVX512 void rows_to_columns_avx512(const CascadeProgram& program, const float* rows,
-                                              std::int64_t count, float* columns) {
-  const auto dim = static_cast<std::int64_t>(program.slots.size());
-  for (std::int64_t first = 0; first < dim; first += lanes) {
-    const std::int64_t left = dim - first;
-    const __mmask16 valid = lanes_below(left);
-    const __m512 scales = _mm512_maskz_loadu_ps(valid, program.scales.data() + first);
-    for (std::int64_t begin = 0; begin < cascade_lanes; begin += lanes) {
-      __m512 square[16];
-#pragma GCC unroll 16
-      for (int v = 0; v < 16; ++v) {
-        square[v] =
-            begin + v < count
-                ? _mm512_mul_ps(scales, _mm512_maskz_loadu_ps(valid, rows + (begin + v) * dim + first))
-                : _mm512_setzero_ps();
-      }
-      transpose_sixteen(square);
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) {
-        if (i < left)
-          _mm512_store_ps(
-              columns + program.slots[static_cast<std::size_t>(first + i)] * cascade_lanes + begin,
-              square[i]);
-      }
-    }
-  }
-}
-
-ROTORQUANT_AVX512 void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids,
-                                               std::int64_t dim, const float* columns, float* out) {
+template <int registers>
+ROTORQUANT_AVX512 void subtract_offsets_in(const OffsetTables& offsets, const std::int32_t* centroids,
+                                           std::int64_t dim, const float* columns, float* out) {
   const __m512i own[halves] = {_mm512_loadu_si512(centroids), _mm512_loadu_si512(centroids + lanes)};
   for (std::int64_t k = 0; k < dim; ++k) {
     for (int h = 0; h < halves; ++h) {
       const __m512 column = _mm512_load_ps(columns + k * cascade_lanes + h * lanes);
-      _mm512_store_ps(out + k * cascade_lanes + h * lanes, _mm512_sub_ps(column, offset(offsets, own[h], k)));
+      _mm512_store_ps(out + k * cascade_lanes + h * lanes,
+                      _mm512_sub_ps(column, look_up<registers>(offsets.of(k), own[h])));
     }
   }
 }
 
-ROTORQUANT_AVX512 void write_codes_avx512(const CalibratedLayout& layout,
-                                          std::span<const NormalLevels> levels, const OffsetTables& centroids,
-                                          const float* columns, const float* scales,
-                                          const BlockFields& fields, std::int64_t count,
-                                          std::uint8_t* codes) {
+template <int registers>
+ROTORQUANT_AVX512 void write_codes_in(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+                                      const OffsetTables& centroids, const float* columns,
+                                      const float* scales, const BlockFields& fields, std::int64_t count,
+                                      std::uint8_t* codes) {
   const MixedPlanes& planes = *layout.planes;
   const std::int64_t used = planes.count_at_least(1);
   const std::int64_t padded = (layout.bytes + 63) / 64 * 16;  // words of a code
@@ -187,7 +142,7 @@ ROTORQUANT_AVX512 void write_codes_avx512(const CalibratedLayout& layout,
   float* rows = row_scratch.reserve(cascade_lanes * padded);
   std::fill_n(words, halves * size, 0.0F);
   const __m512 one = _mm512_set1_ps(1.0F);
-  const Keys keys{
+  const Keys<registers> keys{
       columns,
       centroids,
       {_mm512_div_ps(one, _mm512_load_ps(scales)), _mm512_div_ps(one, _mm512_load_ps(scales + lanes))},
@@ -203,7 +158,7 @@ ROTORQUANT_AVX512 void write_codes_avx512(const CalibratedLayout& layout,
       if (end <= k) continue;
       widest = std::max(widest, width);
       dispatch_bits(width, [&](auto w) ROTORQUANT_AVX512_LAMBDA {
-        search_positions<w()>(keys, levels[static_cast<std::size_t>(w())], k, end, bits);
+        search_positions<w(), registers>(keys, levels[static_cast<std::size_t>(w())], k, end, bits);
       });
       k = end;
     }
@@ -237,6 +192,23 @@ ROTORQUANT_AVX512 void write_codes_avx512(const CalibratedLayout& layout,
       std::memcpy(code, row, static_cast<std::size_t>(layout.bytes));
     }
   }
+}
+
+}  // namespace
+
+void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
+                             const float* columns, float* out) {
+  dispatch_registers(offsets, [&](auto registers) {
+    subtract_offsets_in<registers()>(offsets, centroids, dim, columns, out);
+  });
+}
+
+void write_codes_avx512(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+                        const OffsetTables& centroids, const float* columns, const float* scales,
+                        const BlockFields& fields, std::int64_t count, std::uint8_t* codes) {
+  dispatch_registers(centroids, [&](auto registers) {
+    write_codes_in<registers()>(layout, levels, centroids, columns, scales, fields, count, codes);
+  });
 }
 
 }  // namespace rotorquant

@@ -36,9 +36,10 @@ LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels
   for (const std::size_t begin : begins) tables_.push_back(values_.data() + begin);
 }
 
-OffsetTables::OffsetTables(std::span<const float> offsets, std::int64_t dim)
-    : stride_(std::max(registers_hold, static_cast<std::int64_t>(offsets.size()) / dim)),
-      values_(static_cast<std::size_t>(dim * stride_)) {
+OffsetTables::OffsetTables(std::span<const float> offsets, std::int64_t dim) {
+  const std::int64_t count = std::ssize(offsets) / dim;
+  stride_ = count <= 16 ? 16 : std::max<std::int64_t>(32, count);
+  values_.resize(static_cast<std::size_t>(dim * stride_));
   const auto n = static_cast<std::size_t>(dim);
   for (std::size_t k = 0; k < offsets.size(); ++k)
     values_[k % n * static_cast<std::size_t>(stride_) + k / n] = offsets[k];
@@ -79,32 +80,26 @@ BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTabl
   return read_fields(layout, codes, count);
 }
 
-bool load_shifted(Isa isa, const ConstHostTensor& x, const float* shift, float* rows) {
+std::uint32_t load_keys(Isa isa, const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
+                        const KeyGrid* grid, float* columns, std::int32_t* words) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512) return load_shifted_avx512(x, shift, rows);
+  if (isa == Isa::avx512) return load_keys_avx512(x, shift, program, grid, columns, words);
 #endif
   (void)isa;
-  load_elements(x.type, x.data, x.rows * x.cols, rows);
-  bool finite = true;
-  for (std::int64_t k = 0; k < x.rows * x.cols; ++k) {
-    finite &= std::isfinite(rows[k]);
-    rows[k] -= shift[k % x.cols];
+  (void)grid;
+  (void)words;
+  static thread_local ScratchFloats scratch;
+  float* row = scratch.reserve(x.cols);
+  for (std::int64_t v = 0; v < cascade_lanes; ++v) {
+    if (v < x.rows) {
+      load_elements(x.type, x.row(v), x.cols, row);
+    } else {
+      std::fill_n(row, x.cols, 0.0F);
+    }
+    for (std::size_t i = 0; i < program.slots.size(); ++i)
+      columns[program.slots[i] * cascade_lanes + v] = program.scales[i] * (row[i] - shift[i]);
   }
-  return finite;
-}
-
-void rows_to_columns(Isa isa, const CascadeProgram& program, const float* rows, std::int64_t count,
-                     float* columns) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return rows_to_columns_avx512(program, rows, count, columns);
-#endif
-  (void)isa;
-  const std::size_t dim = program.slots.size();
-  for (std::size_t i = 0; i < dim; ++i) {
-    float* column = columns + program.slots[i] * cascade_lanes;
-    for (std::int64_t v = 0; v < cascade_lanes; ++v)
-      column[v] = v < count ? program.scales[i] * rows[static_cast<std::size_t>(v) * dim + i] : 0.0F;
-  }
+  return static_cast<std::uint32_t>((std::uint64_t{1} << x.rows) - 1);
 }
 
 void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,

@@ -12,6 +12,7 @@
 #include "rotorquant/core/isa.hpp"
 #include "rotorquant/core/view.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
+#include "rotorquant/quantizers/centroid_search.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 
 namespace rotorquant {
@@ -58,11 +59,9 @@ class OffsetTables {
   OffsetTables() = default;
   // offsets [count, dim].
   OffsetTables(std::span<const float> offsets, std::int64_t dim);
-  // Of a coordinate, by centroid; [stride], at least `registers_hold`.
+  // Of a coordinate, by centroid; [stride], whole registers of 16 up to 32.
   const float* of(std::int64_t coordinate) const { return values_.data() + coordinate * stride_; }
   std::int64_t stride() const { return stride_; }
-  static constexpr std::int64_t registers_hold = 32;
-  bool in_registers() const { return stride_ == registers_hold; }
 
  private:
   std::int64_t stride_ = 0;
@@ -78,13 +77,12 @@ void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* 
 void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
                 const OffsetTables& offsets, bool stream, const HostTensor& x);
 
-// rows(v, i) = x(v, i) - shift[i] in float32; whether all of them are finite. x [count, dim], count <=
-// cascade_lanes.
-bool load_shifted(Isa isa, const ConstHostTensor& x, const float* shift, float* rows);
-
-// columns(slots(i)) = scales(i) rows(., i); lanes from `count` on are zeros.
-void rows_to_columns(Isa isa, const CascadeProgram& program, const float* rows, std::int64_t count,
-                     float* columns);
+// columns(slots(i)) = scales(i) (x(., i) - shift[i]), in float32. x [count, dim], count <= cascade_lanes; lanes
+// from `count` on are those of a key of zeros. With a grid, which is for AVX-512, also the keys' `words` [2,
+// grid.words(), 16]. Bit v of the result: key v is off the grid, or there is none; it alone may have numbers
+// that are not finite.
+std::uint32_t load_keys(Isa isa, const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
+                        const KeyGrid* grid, float* columns, std::int32_t* words);
 
 // columns [dim, cascade_lanes] -> rows [count, dim].
 void columns_to_rows(const float* columns, HostView<float> rows);
@@ -101,9 +99,8 @@ void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& table
                         float* columns, BlockFields& fields);
 void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
                              const float* columns, float* out);
-bool load_shifted_avx512(const ConstHostTensor& x, const float* shift, float* rows);
-void rows_to_columns_avx512(const CascadeProgram& program, const float* rows, std::int64_t count,
-                            float* columns);
+std::uint32_t load_keys_avx512(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
+                               const KeyGrid* grid, float* columns, std::int32_t* words);
 void write_codes_avx512(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
                         const OffsetTables& centroids, const float* columns, const float* scales,
                         const BlockFields& fields, std::int64_t count, std::uint8_t* codes);

@@ -12,20 +12,19 @@
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/core/transpose_avx512.hpp"
-#include "rotorquant/quantizers/offset_tables_avx512.hpp"
+#include "rotorquant/quantizers/register_tables_avx512.hpp"
 
 namespace rotorquant {
 namespace {
 
 using namespace avx512;
 
-// The levels of a symbol in the lowest byte of each lane; what is above a table's reach is ignored.
+// The levels of a symbol in the lowest byte of each lane.
 template <int widest>
-ROTORQUANT_AVX512_INLINE __m512 look_up(const float* table, __m512i symbols) {
-  if constexpr (widest <= 4) return _mm512_permutexvar_ps(symbols, _mm512_loadu_ps(table));
-  if constexpr (widest == 5)
-    return _mm512_permutex2var_ps(_mm512_loadu_ps(table), symbols, _mm512_loadu_ps(table + lanes));
-  return _mm512_i32gather_ps(_mm512_and_si512(symbols, _mm512_set1_epi32(0xFF)), table, sizeof(float));
+ROTORQUANT_AVX512_INLINE __m512 levels_of(const float* table, __m512i symbols) {
+  constexpr int registers = registers_of(1 << widest);
+  if constexpr (registers == 0) symbols = _mm512_and_si512(symbols, _mm512_set1_epi32(0xFF));
+  return look_up<registers>(table, symbols);
 }
 
 template <int left>
@@ -68,7 +67,7 @@ ROTORQUANT_AVX512_INLINE void levels_of_block(const MixedPlanes& planes, const C
       constexpr int place = r + 8 * q;
       if (place >= left) return;
       _mm512_store_ps(columns + slots[first + place] * cascade_lanes,
-                      look_up<width>(table[place], _mm512_srli_epi32(symbols, 8 * q)));
+                      levels_of<width>(table[place], _mm512_srli_epi32(symbols, 8 * q)));
     };
     put.template operator()<0>();
     put.template operator()<1>();
@@ -92,7 +91,7 @@ struct RowEnds {
 };
 
 // Coordinates of sixteen keys from `begin` on, with scales and offsets.
-template <bool in_registers>
+template <int registers>
 class FinishedColumns {
  public:
   ROTORQUANT_AVX512_INLINE FinishedColumns(const RowEnds& ends, std::int64_t begin)
@@ -104,8 +103,8 @@ class FinishedColumns {
 
   ROTORQUANT_AVX512_INLINE __m512 operator()(std::int64_t coordinate) const {
     const __m512 column = _mm512_load_ps(columns_ + coordinate * cascade_lanes);
-    const float* table = offsets_ + coordinate * (in_registers ? OffsetTables::registers_hold : stride_);
-    return _mm512_fmadd_ps(scale_, column, offset<in_registers>(table, centroids_));
+    const float* table = offsets_ + coordinate * (registers > 0 ? registers * lanes : stride_);
+    return _mm512_fmadd_ps(scale_, column, look_up<registers>(table, centroids_));
   }
 
  private:
@@ -134,10 +133,10 @@ ROTORQUANT_AVX512_INLINE void store_numbers(Number* place, __m512i numbers, std:
 
 // Coordinates [first, first + 32) of 16 bits, or [first, first + 16) of 32, of the keys [begin, begin + 16).
 // `whole`: all of them lie in x.
-template <ElementType type, bool whole, bool in_registers>
+template <ElementType type, bool whole, int registers>
 ROTORQUANT_AVX512 void write_square(const RowEnds& ends, std::int64_t begin, std::int64_t first) {
   using Number = std::conditional_t<type == ElementType::float32, float, std::uint16_t>;
-  const FinishedColumns<in_registers> column(ends, begin);
+  const FinishedColumns<registers> column(ends, begin);
   const std::int64_t left = whole ? 2 * lanes : ends.x.cols - first;
   const std::int64_t count = whole ? lanes : std::min(lanes, ends.x.rows - begin);
   const std::int64_t row_numbers = ends.x.cols;
@@ -168,15 +167,15 @@ ROTORQUANT_AVX512 void write_square(const RowEnds& ends, std::int64_t begin, std
   }
 }
 
-template <ElementType type, bool in_registers>
+template <ElementType type, int registers>
 void write_squares(const RowEnds& ends) {
   constexpr std::int64_t together = 64 / element_bytes(type);
   for (std::int64_t first = 0; first < ends.x.cols; first += together) {
     for (std::int64_t begin = 0; begin < ends.x.rows; begin += lanes) {
       if (first + together <= ends.x.cols && begin + lanes <= ends.x.rows) {
-        write_square<type, true, in_registers>(ends, begin, first);
+        write_square<type, true, registers>(ends, begin, first);
       } else {
-        write_square<type, false, in_registers>(ends, begin, first);
+        write_square<type, false, registers>(ends, begin, first);
       }
     }
   }
@@ -217,8 +216,7 @@ void write_rows_avx512(const float* columns, const float* scales, const std::int
                            reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
   const RowEnds ends{columns, scales, centroids, offsets, x, past_caches};
   dispatch_type(x.type, [&]<ElementType type>() {
-    if (offsets.in_registers()) return write_squares<type, true>(ends);
-    write_squares<type, false>(ends);
+    dispatch_registers(offsets, [&](auto registers) { write_squares<type, registers()>(ends); });
   });
 }
 

@@ -1,6 +1,7 @@
 // The encoder of calibrated keys: which centroid, scale code and symbols stand for a key (calibrated.hpp says
 // what is minimised).
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -15,9 +16,6 @@
 
 namespace rotorquant {
 namespace {
-
-// A residual shorter than this counts as this long: the scale code needs a logarithm.
-constexpr double scale_floor = 1e-4;
 
 // Keeps the `most` cheapest, in ascending order; of equal ones those that came first.
 template <typename Candidate>
@@ -59,20 +57,19 @@ struct CalibratedCodec::Workspace {
   CalibratedTrellis::Workspace trellis;
 };
 
-double CalibratedCodec::least_energy() const {
-  return static_cast<double>(layout_.dim) * scale_floor * scale_floor;
-}
-
-std::int32_t CalibratedCodec::nearest_scale_code(double energy) const {
-  return static_cast<std::int32_t>(
-      std::upper_bound(energies_.begin(), energies_.end(), std::max(energy, least_energy())) -
-      energies_.begin());
+// x(v) - h, valid until the next call.
+const float* CalibratedCodec::shifted_row(const ConstHostTensor& x, std::int64_t v) const {
+  static thread_local ScratchFloats scratch;
+  float* row = scratch.reserve(layout_.dim);
+  load_elements(x.type, x.row(v), layout_.dim, row);
+  for (std::int64_t i = 0; i < layout_.dim; ++i) row[i] -= shift_[static_cast<std::size_t>(i)];
+  return row;
 }
 
 // Of the key x - h that lies at that centroid.
 std::int32_t CalibratedCodec::scale_code_of(const float* shifted, std::int64_t centroid) const {
   const float* place = parameters_->centroids.data() + centroid * layout_.dim;
-  return nearest_scale_code(squared_distance(isa_, shifted, place, nullptr, layout_.dim));
+  return scale_codes_.nearest(squared_distance(isa_, shifted, place, nullptr, layout_.dim));
 }
 
 void CalibratedCodec::encode(const Context& context, HostView<const float> x, Codes<Space::cpu> codes) const {
@@ -89,42 +86,82 @@ void CalibratedCodec::encode_tensor(const Context& context, const ConstHostTenso
   });
 }
 
-void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
-                                   std::uint8_t* codes) const {
-  static thread_local ScratchFloats row_scratch, column_scratch;
-  const std::int64_t dim = layout_.dim;
-  float* shifted = row_scratch.reserve(cascade_lanes * dim);
-  float* columns = column_scratch.reserve(cascade_lanes * dim);
-  if (!load_shifted(isa_, x, shift_.data(), shifted)) {
-    std::vector<float> row(static_cast<std::size_t>(dim));
-    for (std::int64_t v = 0; v < x.rows; ++v) {
-      load_elements(x.type, x.row(v), dim, row.data());
-      if (!std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); }))
-        refuse_value(first_row + v, row.data(), dim);
-    }
+// Refuses those of the keys that have a number that is not finite.
+void CalibratedCodec::check_keys(const ConstHostTensor& x, std::int64_t first_row, std::uint32_t keys) const {
+  std::vector<float> row(static_cast<std::size_t>(layout_.dim));
+  for (; keys != 0; keys &= keys - 1) {
+    const int v = std::countr_zero(keys);
+    load_elements(x.type, x.row(v), layout_.dim, row.data());
+    if (!std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); }))
+      refuse_value(first_row + v, row.data(), layout_.dim);
   }
-  rows_to_columns(isa_, forward_, shifted, x.rows, columns);
-  run_steps(isa_, forward_.steps, columns);
+}
+
+void CalibratedCodec::check_columns(const float* columns, std::int64_t first_row, std::int64_t count) const {
   float sums[cascade_lanes] = {};
-  for (std::int64_t i = 0; i < dim; ++i) {
+  for (std::int64_t i = 0; i < layout_.dim; ++i) {
     for (std::int64_t v = 0; v < cascade_lanes; ++v) sums[v] += 0.0F * columns[i * cascade_lanes + v];
   }
-  for (std::int64_t v = 0; v < x.rows; ++v) {
+  for (std::int64_t v = 0; v < count; ++v) {
     if (std::isfinite(sums[v])) continue;
     throw Error("encode: row " + std::to_string(first_row + v) +
                 " overflows float32 once transformed; valid: keys like those "
                 "of the calibration");
   }
+}
+
+// The nearest centroid of each key and the scale code nearest to what is left. `words` of all keys but those
+// `outside` the grid.
+void CalibratedCodec::find_nearest(const ConstHostTensor& x, const std::int32_t* words, std::uint32_t outside,
+                                   BlockFields& fields) const {
+  const auto keys = static_cast<std::uint32_t>((std::uint64_t{1} << x.rows) - 1);
+  CentroidEstimates estimates;
+  std::uint32_t known = 0;
+#if defined(__x86_64__)
+  if (grid_ != nullptr) {
+    centroid_search_.estimate(words, estimates);
+    fields.centroids = estimates.nearest;
+    constexpr int half = cascade_lanes / 2;
+    for (int first = 0; first < cascade_lanes; first += half) {
+      known |= scale_codes_.nearest_between(estimates.least.data() + first, estimates.most.data() + first,
+                                            fields.scale_codes.data() + first)
+               << first;
+    }
+    known &= estimates.decided & ~outside;
+  }
+#endif
+  (void)words;
+  for (std::uint32_t left = keys & ~known; left != 0; left &= left - 1) {
+    const int v = std::countr_zero(left);
+    const auto lane = static_cast<std::size_t>(v);
+    const float* shifted = shifted_row(x, v);
+    const bool has_candidates = grid_ != nullptr && (outside >> v & 1U) == 0;
+    fields.centroids[lane] = has_candidates
+                                 ? centroid_search_.nearest(isa_, shifted, estimates.candidates[lane])
+                                 : centroid_search_.nearest(isa_, shifted);
+    fields.scale_codes[lane] = scale_code_of(shifted, fields.centroids[lane]);
+  }
+}
+
+void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
+                                   std::uint8_t* codes) const {
+  static thread_local ScratchFloats column_scratch, word_scratch;
+  const std::int64_t dim = layout_.dim;
+  float* columns = column_scratch.reserve(cascade_lanes * dim);
+  std::int32_t* words = nullptr;
+  if (grid_ != nullptr)
+    words = reinterpret_cast<std::int32_t*>(word_scratch.reserve(cascade_lanes * grid_->words()));
+  const std::uint32_t outside = load_keys(isa_, x, shift_.data(), forward_, grid_, columns, words);
+  if (outside != 0) check_keys(x, first_row, outside);
+  run_steps(isa_, forward_.steps, columns);
+  if (outside != 0 || grid_overflows_) check_columns(columns, first_row, x.rows);
+
+  BlockFields fields;
+  if (search_.centroid_choices == 0) find_nearest(x, words, outside, fields);
   if (!trellis_ && search_.centroid_choices == 0 && search_.scale_radius == 0 &&
       search_.descent_sweeps == 0) {
-    BlockFields fields;
-    alignas(64) std::array<float, cascade_lanes> scales{};
-    centroid_search_.nearest(isa_, shifted, x.rows, fields.centroids.data());
-    for (std::int64_t v = 0; v < x.rows; ++v) {
-      const auto lane = static_cast<std::size_t>(v);
-      fields.scale_codes[lane] = scale_code_of(shifted + v * dim, fields.centroids[lane]);
-      scales[lane] = scale_of(fields.scale_codes[lane]);
-    }
+    alignas(64) std::array<float, cascade_lanes> scales;
+    for (std::size_t v = 0; v < scales.size(); ++v) scales[v] = scale_of(fields.scale_codes[v]);
     write_codes(isa_, code_, codebooks_, centroid_tables_, columns, scales.data(), fields, x.rows, codes);
     return;
   }
@@ -133,7 +170,7 @@ void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_
   columns_to_rows(columns, {transformed.data(), x.rows, dim});
   Workspace workspace(static_cast<std::size_t>(dim), static_cast<std::size_t>(planes_.symbol_bytes()),
                       static_cast<std::size_t>(parameters_->num_centroids()));
-  search_pairs(columns, shifted, x.rows, workspace);
+  search_pairs(x, columns, fields, workspace);
   for (std::int64_t v = 0; v < x.rows; ++v) {
     encode_vector(transformed.data() + v * dim, workspace.candidates[static_cast<std::size_t>(v)],
                   codes + v * code_.bytes, workspace);
@@ -141,10 +178,11 @@ void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_
 }
 
 // Costs of every centroid at its nearest scale code; of the best centroids, of the scale codes around it.
-void CalibratedCodec::search_pairs(const float* columns, const float* shifted, std::int64_t count,
+void CalibratedCodec::search_pairs(const ConstHostTensor& x, const float* columns, const BlockFields& nearest,
                                    Workspace& workspace) const {
   static thread_local ScratchFloats scratch;
   const std::int64_t dim = layout_.dim;
+  const std::int64_t count = x.rows;
   float* residuals = scratch.reserve(dim * cascade_lanes);
   const std::int64_t num_centroids = parameters_->num_centroids();
   const int last_scale_code = (1 << parameters_->scale.bits) - 1;
@@ -157,19 +195,20 @@ void CalibratedCodec::search_pairs(const float* columns, const float* shifted, s
   std::int64_t tried = 1;
   std::vector<std::int32_t> chosen;  // [tried, cascade_lanes]
   if (search_.centroid_choices == 0) {
-    chosen.resize(cascade_lanes);
-    centroid_search_.nearest(isa_, shifted, count, chosen.data());
+    chosen.assign(nearest.centroids.begin(), nearest.centroids.end());
     for (std::int64_t v = 0; v < count; ++v) {
-      const std::int32_t nearest = chosen[static_cast<std::size_t>(v)];
-      workspace.scale_codes[at(nearest, v)] = scale_code_of(shifted + v * dim, nearest);
+      const auto lane = static_cast<std::size_t>(v);
+      workspace.scale_codes[at(chosen[lane], v)] = nearest.scale_codes[lane];
     }
   } else {
+    for (std::int64_t v = 0; v < count; ++v) {
+      const float* shifted = shifted_row(x, v);
+      for (std::int64_t c = 0; c < num_centroids; ++c)
+        workspace.scale_codes[at(c, v)] = scale_code_of(shifted, c);
+    }
     for (std::int64_t c = 0; c < num_centroids; ++c) {
-      for (std::int64_t v = 0; v < count; ++v) {
-        const std::int32_t code = scale_code_of(shifted + v * dim, c);
-        workspace.scale_codes[at(c, v)] = code;
-        scales[static_cast<std::size_t>(v)] = scale_of(code);
-      }
+      for (std::int64_t v = 0; v < count; ++v)
+        scales[static_cast<std::size_t>(v)] = scale_of(workspace.scale_codes[at(c, v)]);
       level_costs(isa_, level_search_, columns, centroids_forward_.data() + c * dim, scales.data(),
                   workspace.costs.data() + at(c, 0));
     }

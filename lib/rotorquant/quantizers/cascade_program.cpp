@@ -94,7 +94,12 @@ ROTORQUANT_AVX2 void run_avx2(std::span<const CascadeStep> steps, float* columns
   }
 }
 
-ROTORQUANT_AVX512 void run_avx512(std::span<const CascadeStep> steps, float* columns) {
+#endif
+
+}  // namespace
+
+#if defined(__x86_64__)
+ROTORQUANT_AVX512 void run_steps_avx512(std::span<const CascadeStep> steps, float* columns) {
   for (const CascadeStep& step : steps) {
     float* places[3];
     __m512 f[6];
@@ -111,8 +116,6 @@ ROTORQUANT_AVX512 void run_avx512(std::span<const CascadeStep> steps, float* col
   }
 }
 #endif
-
-}  // namespace
 
 CascadeProgram forward_program(const BlockCascade& cascade, std::span<const double> deviations,
                                std::span<const std::int32_t> order) {
@@ -152,10 +155,29 @@ CascadeProgram inverse_program(const BlockCascade& cascade, std::span<const doub
   return program;
 }
 
+double largest_column(const CascadeProgram& program, double input) {
+  constexpr double upwards = 1.0 + 0x1p-20;  // of a step's roundings
+  std::vector<double> columns(program.slots.size());
+  for (std::size_t i = 0; i < columns.size(); ++i)
+    columns[static_cast<std::size_t>(program.slots[i])] =
+        upwards * input * std::abs(static_cast<double>(program.scales[i]));
+  for (const CascadeStep& step : program.steps) {
+    double from[3];
+    for (std::size_t r = 0; r < 3; ++r) from[r] = columns[static_cast<std::size_t>(step.slots[r])];
+    for (std::size_t r = 0; r < 3; ++r) {
+      double& column = columns[static_cast<std::size_t>(step.slots[r])];
+      column += std::abs(static_cast<double>(step.factors[2 * r])) * from[r == 0 ? 1 : 0];
+      column += std::abs(static_cast<double>(step.factors[2 * r + 1])) * from[r == 2 ? 1 : 2];
+      column *= upwards;
+    }
+  }
+  return columns.empty() ? 0.0 : *std::max_element(columns.begin(), columns.end());
+}
+
 void run_steps(Isa isa, std::span<const CascadeStep> steps, float* columns) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512) return run_avx512(steps, columns);
-  if (isa == Isa::avx2) return run_avx2(steps, columns);
+  if (isa == Isa::avx512 && !halves_wide_registers()) return run_steps_avx512(steps, columns);
+  if (isa != Isa::serial) return run_avx2(steps, columns);
 #endif
   (void)isa;
   run_serial(steps, columns);

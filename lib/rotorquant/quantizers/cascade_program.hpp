@@ -37,7 +37,11 @@ CascadeProgram forward_program(const BlockCascade& cascade, std::span<const doub
 CascadeProgram inverse_program(const BlockCascade& cascade, std::span<const double> deviations,
                                std::span<const std::int32_t> order);
 
+// No column exceeds this, at any step, when no input exceeds `input`; float32's roundings included.
+double largest_column(const CascadeProgram& program, double input);
+
 // columns [dim, cascade_lanes] on whole cache lines, in place.
 void run_steps(Isa isa, std::span<const CascadeStep> steps, float* columns);
+void run_steps_avx512(std::span<const CascadeStep> steps, float* columns);
 
 }  // namespace rotorquant

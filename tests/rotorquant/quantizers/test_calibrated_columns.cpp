@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
 #include "rotorquant/quantizers/centroid_search.hpp"
+#include "rotorquant/quantizers/scale_codes.hpp"
 
 namespace rotorquant {
 namespace {
@@ -28,8 +30,11 @@ std::vector<Isa> other_isas() {
   return isas;
 }
 
+using RunSteps = void(std::span<const CascadeStep> steps, float* columns);
+
 // Outputs [dim] of each lane.
-std::vector<float> run(Isa isa, const CascadeProgram& program, const std::vector<float>& inputs) {
+std::vector<float> run(const CascadeProgram& program, const std::vector<float>& inputs,
+                       const std::function<RunSteps>& run_steps) {
   ScratchFloats scratch;
   float* columns = scratch.reserve(static_cast<std::int64_t>(inputs.size()));
   const std::size_t dim = program.slots.size();
@@ -39,8 +44,13 @@ std::vector<float> run(Isa isa, const CascadeProgram& program, const std::vector
           inputs[i * cascade_lanes + v] * program.scales[i];
     }
   }
-  run_steps(isa, program.steps, columns);
+  run_steps(program.steps, columns);
   return {columns, columns + inputs.size()};
+}
+
+std::vector<float> run(Isa isa, const CascadeProgram& program, const std::vector<float>& inputs) {
+  return run(program, inputs,
+             [&](std::span<const CascadeStep> steps, float* columns) { run_steps(isa, steps, columns); });
 }
 
 TEST(CascadeProgram, IsTheMatrixAndItsInverseInEveryInstructionSet) {
@@ -77,6 +87,13 @@ TEST(CascadeProgram, IsTheMatrixAndItsInverseInEveryInstructionSet) {
         EXPECT_EQ(run(isa, forward, x), y) << isa_name(isa) << ", dim " << dim;
         EXPECT_EQ(run(isa, inverse, y), back) << isa_name(isa) << ", dim " << dim;
       }
+#if defined(__x86_64__)
+      if (isa_supported(Isa::avx512)) {  // also where run_steps() prefers shorter registers
+        EXPECT_EQ(run(forward, x, run_steps_avx512), y) << dim;
+      }
+#endif
+      const double largest = largest_column(forward, 6.0);
+      for (std::size_t k = 0; k < y.size(); ++k) EXPECT_LE(std::abs(y[k]), largest);
     }
   }
 }
@@ -125,12 +142,14 @@ TEST(CalibratedColumns, CodesAndDecodedKeysAreTheSameInEveryInstructionSet) {
   }
 }
 
-// Centroids far apart, close together and equal; vectors between two of them, and beyond what squares of
-// float32 hold.
-TEST(CentroidSearch, FindsTheFirstOfTheNearestInEveryInstructionSet) {
+// Centroids far apart, close together and equal; keys between two of them, off the grid, and beyond what
+// squares of float32 hold: the estimates leave out no centroid that is the nearest and bound its distance.
+TEST(CentroidSearch, FindsTheFirstOfTheNearestAndEstimatesHold) {
   RandomStream random(11, Purpose::synthetic);
+  const bool estimates_run = isa_supported(Isa::avx512) && vnni_supported();
+  std::int64_t decided = 0, estimated = 0;
   for (const std::int64_t dim : dims) {
-    for (const std::int64_t count : {1, 2, 16, 17, 31, 32, 33}) {
+    for (const std::int64_t count : {1, 2, 8, 9, 16, 17, 31, 32, 33}) {
       const auto n = static_cast<std::size_t>(dim);
       std::vector<float> centroids(static_cast<std::size_t>(count) * n), shift(n), x(32 * n);
       for (float& value : shift) value = static_cast<float>(random.normal());
@@ -142,37 +161,97 @@ TEST(CentroidSearch, FindsTheFirstOfTheNearestInEveryInstructionSet) {
       for (std::size_t v = 0; v < 32; ++v) {
         const auto a = static_cast<std::size_t>(random.integer(count));
         const auto b = static_cast<std::size_t>(random.integer(count));
-        const auto size = static_cast<float>(v == 7 ? 1e25 : v % 3 == 0 ? 0.0 : 1.0);
+        const auto size = static_cast<float>(v == 7 ? 1e25 : v == 9 ? 50.0 : v % 3 == 0 ? 0.0 : 1.0);
         for (std::size_t i = 0; i < n; ++i) {
-          x[v * n + i] = 0.5F * (centroids[a * n + i] + centroids[b * n + i]) - shift[i] +
+          x[v * n + i] = 0.5F * (centroids[a * n + i] + centroids[b * n + i]) +
                          size * static_cast<float>(random.normal());
         }
       }
-      const CentroidSearch search(centroids, shift);
-      std::vector<std::int32_t> expected(32), got(32);
-      search.nearest(Isa::serial, x.data(), 32, expected.data());
+      const CentroidSearch search(centroids, shift, 10.0);
+      CascadeProgram program{{}, {}, std::vector<float>(n, 1.0F)};  // none
+      for (std::size_t i = 0; i < n; ++i) program.slots.push_back(static_cast<std::int32_t>(i));
+      ScratchFloats columns, words;
+      CentroidEstimates estimates;
+      std::uint32_t outside = ~0U;
+      const bool estimating = estimates_run && search.grid().usable();
+      EXPECT_EQ(search.grid().usable(), count <= CentroidSearch::together);
+      if (estimating) {
+        auto* place = reinterpret_cast<std::int32_t*>(words.reserve(32 * search.grid().words()));
+        outside = load_keys(Isa::avx512, {x.data(), ElementType::float32, 32, dim}, shift.data(), program,
+                            &search.grid(), columns.reserve(32 * dim), place);
+        search.estimate(place, estimates);
+        EXPECT_EQ(outside >> 7 & 1U, 1U);
+      }
       for (std::size_t v = 0; v < 32; ++v) {
+        std::vector<float> shifted(n);
+        for (std::size_t i = 0; i < n; ++i) shifted[i] = x[v * n + i] - shift[i];
         double shortest = std::numeric_limits<double>::infinity();
         std::int32_t nearest = 0;
         for (std::int32_t k = 0; k < count; ++k) {
           const double distance =
-              squared_distance(Isa::serial, x.data() + v * n,
+              squared_distance(Isa::serial, shifted.data(),
                                centroids.data() + static_cast<std::size_t>(k) * n, shift.data(), dim);
           if (distance < shortest) {
             shortest = distance;
             nearest = k;
           }
         }
-        EXPECT_EQ(expected[v], nearest);
+        EXPECT_EQ(search.nearest(Isa::serial, shifted.data()), nearest);
+        for (const Isa isa : other_isas()) EXPECT_EQ(search.nearest(isa, shifted.data()), nearest);
+        if (!estimating || (outside >> v & 1U) != 0) continue;
+        ++estimated;
+        const std::uint32_t candidates = estimates.candidates[v];
+        EXPECT_EQ(search.nearest(Isa::avx512, shifted.data(), candidates), nearest)
+            << "dim " << dim << ", " << count << " centroids, key " << v;
+        if ((estimates.decided >> v & 1U) == 0) continue;
+        ++decided;
+        EXPECT_EQ(candidates, 1U << nearest);
+        EXPECT_EQ(estimates.nearest[v], nearest);
+        const double energy =
+            squared_distance(Isa::serial, shifted.data(),
+                             centroids.data() + static_cast<std::size_t>(nearest) * n, nullptr, dim);
+        EXPECT_LE(estimates.least[v], energy) << "dim " << dim << ", " << count << " centroids, key " << v;
+        EXPECT_GE(estimates.most[v], energy) << "dim " << dim << ", " << count << " centroids, key " << v;
       }
-      for (const Isa isa : other_isas()) {
-        for (const std::int64_t rows : {1, 15, 16, 17, 32}) {
-          std::fill(got.begin(), got.end(), -1);
-          search.nearest(isa, x.data(), rows, got.data());
-          EXPECT_TRUE(std::equal(got.begin(), got.begin() + rows, expected.begin()))
-              << isa_name(isa) << ", dim " << dim << ", " << count << " centroids, " << rows << " rows";
+    }
+  }
+  if (estimates_run) {  // most keys need no float64
+    EXPECT_GT(estimated, 4000);
+    EXPECT_GT(decided, estimated / 3);
+  }
+}
+
+TEST(ScaleCodes, BoundsThatLeaveOneCodeGiveTheNearest) {
+  if (!isa_supported(Isa::avx512)) GTEST_SKIP() << "no AVX-512";
+  RandomStream random(12, Purpose::synthetic);
+  for (const ScaleCode& code : {ScaleCode{6, 4, 0}, ScaleCode{8, 8, -15}, ScaleCode{1, 1, 3}}) {
+    for (const std::int64_t dim : {1, 64, 129}) {
+      const ScaleCodes codes(code, dim);
+      const float middle = codes.scales()[codes.scales().size() / 2];
+      std::int64_t known_count = 0;
+      for (int trial = 0; trial < 200; ++trial) {
+        float least[16], most[16];
+        for (int v = 0; v < 16; ++v) {
+          const double spread = trial % 5 == 0 ? 40.0 : 3.0;
+          double energy = static_cast<double>(dim) * static_cast<double>(middle * middle) *
+                          std::exp2(spread * (random.uniform() - 0.5));
+          if (v < 3)
+            energy = codes.energies()[static_cast<std::size_t>(random.integer(std::ssize(codes.energies())))];
+          least[v] = static_cast<float>(energy * (1.0 - 1e-3 * random.uniform()));
+          most[v] = static_cast<float>(energy * (1.0 + 1e-3 * random.uniform()));
+          if (v == 4) least[v] = -least[v];
+          if (v == 5) most[v] = std::numeric_limits<float>::infinity();
+        }
+        std::int32_t found[16];
+        const std::uint32_t known = codes.nearest_between(least, most, found);
+        for (std::uint32_t v = 0; v < 16; ++v) {
+          if ((known >> v & 1U) == 0) continue;
+          ++known_count;
+          EXPECT_EQ(found[v], codes.nearest(static_cast<double>(least[v]))) << least[v];
+          EXPECT_EQ(found[v], codes.nearest(static_cast<double>(most[v]))) << most[v];
         }
       }
+      EXPECT_GT(known_count, 200 * 16 / 2);
     }
   }
 }
