@@ -82,13 +82,8 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
            parameters_->scale.bits};
   scale_codes_ = ScaleCodes(parameters_->scale, dim);
   forward_ = forward_program(parameters_->transform, deviations, order);
-  centroid_search_ = CentroidSearch(parameters_->centroids, shift_, residual_reach());
-#if defined(__x86_64__)
-  if (isa_ == Isa::avx512 && vnni_supported() && centroid_search_.grid().usable()) {
-    grid_ = &centroid_search_.grid();
-    grid_overflows_ = !(largest_column(forward_, grid_->largest()) < std::numeric_limits<float>::max());
-  }
-#endif
+  centroid_search_ = CentroidSearch(parameters_->centroids, shift_);
+  make_grids();
   ScratchFloats columns_of_centroids;
   float* block = columns_of_centroids.reserve(dim * cascade_lanes);
   centroids_forward_.resize(parameters_->centroids.size());
@@ -120,10 +115,13 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
   }
 }
 
-// What a coordinate of F^-1 (sigma y) n hardly exceeds: many deviations of a key of four times the scale that
-// calibration met.
-double CalibratedCodec::residual_reach() const {
-  constexpr double most = 4.0 * 4.5;
+void CalibratedCodec::make_grids() {
+#if defined(__x86_64__)
+  if (isa_ != Isa::avx512 || !vnni_supported()) return;
+#else
+  return;
+#endif
+  // The largest standard deviation of a coordinate of n F^-1 (sigma y), y of N(0, 1), at the middle scale.
   const auto n = static_cast<std::size_t>(layout_.dim);
   double largest = 0.0;
   for (std::size_t i = 0; i < n; ++i) {
@@ -134,7 +132,14 @@ double CalibratedCodec::residual_reach() const {
     }
     largest = std::max(largest, square);
   }
-  return most * static_cast<double>(scale_of(scale_codes_.count() / 2)) * std::sqrt(largest);
+  const double deviation = static_cast<double>(scale_of(scale_codes_.count() / 2)) * std::sqrt(largest);
+  // Keys of a few times the middle scale on the first grid, of far more on the other.
+  for (const double reach : {16.0, 512.0}) {
+    CentroidGrid grid(parameters_->centroids, shift_, reach * deviation);
+    const bool overflows =
+        !(largest_column(forward_, grid.keys().largest()) < std::numeric_limits<float>::max());
+    if (grid.keys().usable() && !overflows) grids_.push_back(std::move(grid));
+  }
 }
 
 std::optional<std::string> CalibratedCodec::unsupported_on(Space space) const {

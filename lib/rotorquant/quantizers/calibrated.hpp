@@ -21,6 +21,7 @@
 #include "rotorquant/quantizers/calibrated_parameters.hpp"
 #include "rotorquant/quantizers/calibrated_trellis.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
+#include "rotorquant/quantizers/centroid_grid.hpp"
 #include "rotorquant/quantizers/centroid_search.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 #include "rotorquant/quantizers/quantizer.hpp"
@@ -95,6 +96,12 @@ class CalibratedCodec final : public Quantizer {
 
  private:
   struct Workspace;
+  // Keys on a grid, but for those of the bits `outside`; without one, all.
+  struct GridKeys {
+    const CentroidGrid* grid = nullptr;
+    const std::int32_t* words = nullptr;
+    std::uint32_t outside = 0;
+  };
   // A centroid and a scale code, and what their best symbols cost.
   struct Candidate {
     float cost = std::numeric_limits<float>::infinity();
@@ -107,8 +114,9 @@ class CalibratedCodec final : public Quantizer {
   const float* shifted_row(const ConstHostTensor& x, std::int64_t v) const;
   void check_keys(const ConstHostTensor& x, std::int64_t first_row, std::uint32_t keys) const;
   void check_columns(const float* columns, std::int64_t first_row, std::int64_t count) const;
-  void find_nearest(const ConstHostTensor& x, const std::int32_t* words, std::uint32_t outside,
-                    BlockFields& fields) const;
+  void make_grids();
+  GridKeys load(const ConstHostTensor& x, float* columns) const;
+  void find_nearest(const ConstHostTensor& x, const GridKeys& keys, BlockFields& fields) const;
   void encode_block(const ConstHostTensor& x, std::int64_t first_row, std::uint8_t* codes) const;
   void search_pairs(const ConstHostTensor& x, const float* columns, const BlockFields& nearest,
                     Workspace& workspace) const;
@@ -141,8 +149,7 @@ class CalibratedCodec final : public Quantizer {
   ScaleCodes scale_codes_;
   CascadeProgram forward_;  // x - h -> F (x - h) / sigma
   CentroidSearch centroid_search_;
-  const KeyGrid* grid_ = nullptr;         // of centroid_search_, where vector units use it
-  bool grid_overflows_ = true;            // whether a key on the grid may leave float32 in forward_
+  std::vector<CentroidGrid> grids_;       // fine ones first; none where vector units do not use them
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
   OffsetTables centroid_tables_;          // the same
   CascadeProgram inverse_;                // y^ -> F^-1 (sigma y^)

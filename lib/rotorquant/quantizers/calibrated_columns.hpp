@@ -12,7 +12,7 @@
 #include "rotorquant/core/isa.hpp"
 #include "rotorquant/core/view.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
-#include "rotorquant/quantizers/centroid_search.hpp"
+#include "rotorquant/quantizers/centroid_grid.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
 
 namespace rotorquant {

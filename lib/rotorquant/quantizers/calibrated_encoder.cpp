@@ -110,16 +110,30 @@ void CalibratedCodec::check_columns(const float* columns, std::int64_t first_row
   }
 }
 
-// The nearest centroid of each key and the scale code nearest to what is left. `words` of all keys but those
-// `outside` the grid.
-void CalibratedCodec::find_nearest(const ConstHostTensor& x, const std::int32_t* words, std::uint32_t outside,
+// x -> columns; keys that the first grid does not reach are tried on the next.
+CalibratedCodec::GridKeys CalibratedCodec::load(const ConstHostTensor& x, float* columns) const {
+  constexpr int few = cascade_lanes / 8;
+  if (grids_.empty())
+    return {nullptr, nullptr, load_keys(isa_, x, shift_.data(), forward_, nullptr, columns, nullptr)};
+  static thread_local ScratchFloats scratch;
+  auto* words =
+      reinterpret_cast<std::int32_t*>(scratch.reserve(cascade_lanes * grids_.front().keys().words()));
+  GridKeys keys;
+  for (const CentroidGrid& grid : grids_) {
+    keys = {&grid, words, load_keys(isa_, x, shift_.data(), forward_, &grid.keys(), columns, words)};
+    if (std::popcount(keys.outside) <= few) break;
+  }
+  return keys;
+}
+
+// The nearest centroid of each key and the scale code nearest to what is left.
+void CalibratedCodec::find_nearest(const ConstHostTensor& x, const GridKeys& keys,
                                    BlockFields& fields) const {
-  const auto keys = static_cast<std::uint32_t>((std::uint64_t{1} << x.rows) - 1);
   CentroidEstimates estimates;
   std::uint32_t known = 0;
 #if defined(__x86_64__)
-  if (grid_ != nullptr) {
-    centroid_search_.estimate(words, estimates);
+  if (keys.grid != nullptr) {
+    keys.grid->estimate(keys.words, estimates);
     fields.centroids = estimates.nearest;
     constexpr int half = cascade_lanes / 2;
     for (int first = 0; first < cascade_lanes; first += half) {
@@ -127,16 +141,15 @@ void CalibratedCodec::find_nearest(const ConstHostTensor& x, const std::int32_t*
                                             fields.scale_codes.data() + first)
                << first;
     }
-    known &= estimates.decided & ~outside;
+    known &= estimates.decided & ~keys.outside;
   }
 #endif
-  (void)words;
-  for (std::uint32_t left = keys & ~known; left != 0; left &= left - 1) {
+  const auto all = static_cast<std::uint32_t>((std::uint64_t{1} << x.rows) - 1);
+  for (std::uint32_t left = all & ~known; left != 0; left &= left - 1) {
     const int v = std::countr_zero(left);
     const auto lane = static_cast<std::size_t>(v);
     const float* shifted = shifted_row(x, v);
-    const bool has_candidates = grid_ != nullptr && (outside >> v & 1U) == 0;
-    fields.centroids[lane] = has_candidates
+    fields.centroids[lane] = (keys.outside >> v & 1U) == 0
                                  ? centroid_search_.nearest(isa_, shifted, estimates.candidates[lane])
                                  : centroid_search_.nearest(isa_, shifted);
     fields.scale_codes[lane] = scale_code_of(shifted, fields.centroids[lane]);
@@ -145,19 +158,16 @@ void CalibratedCodec::find_nearest(const ConstHostTensor& x, const std::int32_t*
 
 void CalibratedCodec::encode_block(const ConstHostTensor& x, std::int64_t first_row,
                                    std::uint8_t* codes) const {
-  static thread_local ScratchFloats column_scratch, word_scratch;
+  static thread_local ScratchFloats column_scratch;
   const std::int64_t dim = layout_.dim;
   float* columns = column_scratch.reserve(cascade_lanes * dim);
-  std::int32_t* words = nullptr;
-  if (grid_ != nullptr)
-    words = reinterpret_cast<std::int32_t*>(word_scratch.reserve(cascade_lanes * grid_->words()));
-  const std::uint32_t outside = load_keys(isa_, x, shift_.data(), forward_, grid_, columns, words);
-  if (outside != 0) check_keys(x, first_row, outside);
+  const GridKeys keys = load(x, columns);
+  if (keys.outside != 0) check_keys(x, first_row, keys.outside);
   run_steps(isa_, forward_.steps, columns);
-  if (outside != 0 || grid_overflows_) check_columns(columns, first_row, x.rows);
+  if (keys.outside != 0) check_columns(columns, first_row, x.rows);
 
   BlockFields fields;
-  if (search_.centroid_choices == 0) find_nearest(x, words, outside, fields);
+  if (search_.centroid_choices == 0) find_nearest(x, keys, fields);
   if (!trellis_ && search_.centroid_choices == 0 && search_.scale_radius == 0 &&
       search_.descent_sweeps == 0) {
     alignas(64) std::array<float, cascade_lanes> scales;

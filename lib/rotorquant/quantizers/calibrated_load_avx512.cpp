@@ -1,5 +1,5 @@
 // Rows of calibrated keys to the columns of a cascade and to integers on the grid of the search of centroids
-// (centroid_search.hpp), sixteen keys at a time: transposed as the 16-bit numbers that they are, if they are.
+// (centroid_grid.hpp), sixteen keys at a time: transposed as the 16-bit numbers that they are, if they are.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)

@@ -1,82 +1,30 @@
 #pragma once
-// The centroid nearest to each of a block of keys, and how far it is. centroid_search.cpp defines the results;
-// the AVX-512 version finds, by products of 16-bit integers whose error is bounded, which centroids may be
-// meant, and leaves to float64 what these bounds do not decide. Internal to lib/rotorquant/quantizers.
-#include <array>
+// The centroid nearest to a key, by float64. Internal to lib/rotorquant/quantizers.
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "rotorquant/core/isa.hpp"
-#include "rotorquant/quantizers/cascade_program.hpp"
 
 namespace rotorquant {
-
-// Keys as integers u of a grid, x_i ~ step (u_i + origin_i): what the search multiplies. A key with a
-// coordinate off the grid has no integers.
-struct KeyGrid {
-  // Of u_i + reach, 0 .. 2 reach - 1, as the lowest bits of the float x_i inverse_step + addends[i].
-  std::int32_t reach = 0;      // a power of two
-  float inverse_step = 0.0F;   // one, too
-  std::vector<float> addends;  // [whole registers of 32 coordinates]; 2^23 beyond the last
-  // Words of two such numbers: of coordinates 32 k + i and 32 k + 16 + i, i < 16, in word 16 k + i.
-  std::int64_t words() const { return static_cast<std::int64_t>(addends.size()) / 2; }
-  bool usable() const { return reach > 0; }
-  // What no coordinate of a key on the grid exceeds.
-  double largest() const;
-};
-
-// What is known of each key of a block before float64 is asked.
-struct alignas(64) CentroidEstimates {
-  // Bit k: centroid k may be the nearest.
-  std::array<std::uint32_t, cascade_lanes> candidates;
-  std::array<std::int32_t, cascade_lanes> nearest;
-  std::array<float, cascade_lanes> least, most;
-  // Keys with one candidate: it is `nearest`, at a squared_distance(x - h, c) between the bounds.
-  std::uint32_t decided = 0;
-};
 
 class CentroidSearch {
  public:
   CentroidSearch() = default;
-  // centroids [count, dim], shift h [dim]; `reach` is what a coordinate of x - h - c hardly exceeds.
-  CentroidSearch(std::span<const float> centroids, std::span<const float> shift, double reach);
+  // centroids [count, dim], shift h [dim].
+  CentroidSearch(std::span<const float> centroids, std::span<const float> shift);
 
-  // The grid of the keys that estimate() takes; not usable with centroids that do not suit it.
-  const KeyGrid& grid() const { return grid_; }
-  // Of keys on the grid, words [2, grid().words(), 16]: sixteen keys after sixteen. Where vnni_supported().
-  void estimate(const std::int32_t* words, CentroidEstimates& found) const;
-
-  // Of x, given x - h: the centroid of least squared_distance (level_search.hpp), the first of equals; among
-  // all, or among candidates.
+  // Of x, given x - h [dim]: the centroid of least squared_distance (level_search.hpp), the first of equals;
+  // among all, or among those whose bits `candidates` has.
   std::int32_t nearest(Isa isa, const float* shifted) const;
   std::int32_t nearest(Isa isa, const float* shifted, std::uint32_t candidates) const;
 
-  static constexpr std::int64_t together = 32;  // centroids that estimate() tells apart
-
  private:
-  void set_grid(double reach);
+  double distance(Isa isa, const float* shifted, std::int64_t k) const;
 
   std::int64_t dim_ = 0;
-  std::int64_t count_ = 0;
   std::vector<float> centroids_;  // [count, dim]
   std::vector<float> shift_;      // [dim]
-
-  KeyGrid grid_;
-  // Of g = c + h - step origin ~ grain i, i integers; arrays of `together`, from `count` on never the best.
-  std::vector<std::int32_t> integers_;  // [grid words, together]
-  std::vector<std::int32_t> starts_;    // what <u + reach, i> is added to: the greatest sum is the nearest
-  std::vector<std::int32_t> moves_;     // that sum less <u, i>
-  std::vector<float> squares_;          // ||g||^2
-  struct {
-    float step = 0.0F;
-    float grain = 0.0F;
-    float key = 0.0F;         // ||x - step (u + origin)||, no less
-    float integers = 0.0F;    // ||i||, no less
-    float centroid = 0.0F;    // ||g - grain i||, no less
-    float centroids = 0.0F;   // ||g||, no less
-    float magnitudes = 0.0F;  // ||step origin|| + 2 ||h|| + ||c||, no less
-  } bounds_;
 };
 
 }  // namespace rotorquant

@@ -10,6 +10,7 @@
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/calibrated_fixture.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
+#include "rotorquant/quantizers/centroid_grid.hpp"
 #include "rotorquant/quantizers/centroid_search.hpp"
 #include "rotorquant/quantizers/scale_codes.hpp"
 
@@ -167,19 +168,20 @@ TEST(CentroidSearch, FindsTheFirstOfTheNearestAndEstimatesHold) {
                          size * static_cast<float>(random.normal());
         }
       }
-      const CentroidSearch search(centroids, shift, 10.0);
+      const CentroidSearch search(centroids, shift);
+      const CentroidGrid grid(centroids, shift, 10.0);
       CascadeProgram program{{}, {}, std::vector<float>(n, 1.0F)};  // none
       for (std::size_t i = 0; i < n; ++i) program.slots.push_back(static_cast<std::int32_t>(i));
       ScratchFloats columns, words;
       CentroidEstimates estimates;
       std::uint32_t outside = ~0U;
-      const bool estimating = estimates_run && search.grid().usable();
-      EXPECT_EQ(search.grid().usable(), count <= CentroidSearch::together);
+      const bool estimating = estimates_run && grid.keys().usable();
+      EXPECT_EQ(grid.keys().usable(), count <= CentroidGrid::together);
       if (estimating) {
-        auto* place = reinterpret_cast<std::int32_t*>(words.reserve(32 * search.grid().words()));
+        auto* place = reinterpret_cast<std::int32_t*>(words.reserve(32 * grid.keys().words()));
         outside = load_keys(Isa::avx512, {x.data(), ElementType::float32, 32, dim}, shift.data(), program,
-                            &search.grid(), columns.reserve(32 * dim), place);
-        search.estimate(place, estimates);
+                            &grid.keys(), columns.reserve(32 * dim), place);
+        grid.estimate(place, estimates);
         EXPECT_EQ(outside >> 7 & 1U, 1U);
       }
       for (std::size_t v = 0; v < 32; ++v) {

@@ -1,12 +1,12 @@
 // Which of up to 32 centroids may be the nearest to each of sixteen keys, by products of 16-bit integers
 // (VNNI).
 //
-// With w = x - step origin = step u + e and g = c + h - step origin = grain i + f (centroid_search.hpp),
+// With w = x - step origin = step u + e and g = c + h - step origin = grain i + f (centroid_grid.hpp),
 //   -||x - c||^2 / (2 step grain) = <u, i> - (||g||^2 - 2 <c, h>) / (2 step grain) + what centroids share,
 // but for  <e, grain i> + <w, f>, which is at most ||e|| ||grain i|| + ||w|| ||f||. A centroid whose greatest
 // value by these bounds is below another's least is not the nearest. Likewise
 //   ||x - h - c||^2 = step^2 ||u||^2 - 2 step grain <u, i> + ||g||^2 + 2 <e, step u - grain i> + ||e||^2 - 2 <w, f>.
-#include "rotorquant/quantizers/centroid_search.hpp"
+#include "rotorquant/quantizers/centroid_grid.hpp"
 
 #if defined(__x86_64__)
 #include "rotorquant/core/avx512.hpp"
@@ -42,8 +42,7 @@ ROTORQUANT_VNNI_INLINE void add_products(const std::int32_t* words, std::int64_t
     const __m512i word = _mm512_load_si512(words + g * lanes);
 #pragma GCC unroll 16
     for (int k = 0; k < count; ++k)
-      own[k] =
-          _mm512_dpwssd_epi32(own[k], word, _mm512_set1_epi32(integers[g * CentroidSearch::together + k]));
+      own[k] = _mm512_dpwssd_epi32(own[k], word, _mm512_set1_epi32(integers[g * CentroidGrid::together + k]));
     if constexpr (with_keys) {
       keys.numbers = _mm512_dpwssd_epi32(keys.numbers, word, ones);
       keys.squares = _mm512_dpwssd_epi32(keys.squares, word, word);
@@ -75,7 +74,7 @@ ROTORQUANT_AVX512_INLINE __m512 plus(__m512 x, float term) {
 
 }  // namespace
 
-ROTORQUANT_VNNI void CentroidSearch::estimate(const std::int32_t* words, CentroidEstimates& found) const {
+ROTORQUANT_VNNI void CentroidGrid::estimate(const std::int32_t* words, CentroidEstimates& found) const {
   static_assert(together == 2 * lanes && cascade_lanes == 2 * lanes);
   const std::int64_t groups = grid_.words();
   for (std::int64_t half = 0; half < cascade_lanes; half += lanes) {
