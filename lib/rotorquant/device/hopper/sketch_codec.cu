@@ -81,9 +81,14 @@ std::unique_ptr<SketchCodec> SketchCodec::of(const ProdCodec& codec) {
     };
     made->rotation_ = Buffer<std::uint8_t>(
         *encode_operand_of<Shape>([&](int result, int inner) { return -entry_of(rotation, result, inner); }));
+    using Bytes = typename Shape::WithBytes;
     made->projection_ =
-        Buffer<std::uint8_t>(*operand_of<Shape>(column, Shape::encode_column, [&](int result, int inner) {
+        Buffer<std::uint8_t>(*operand_of<Bytes>(column, Shape::encode_column, [&](int result, int inner) {
           return entry_of(projection, result, inner);
+        }));
+    made->byte_projection_ =
+        Buffer<std::uint8_t>(byte_operand_of<Bytes>(column, Shape::encode_column, [&](int result, int inner) {
+          return entry_of(projection, result, inner) * (tensor_scale / byte_rest_scale);
         }));
     made->rotation_back_ = Buffer<std::uint8_t>(
         *decode_operand_of<Shape>([&](int result, int inner) { return entry_of(rotation, inner, result); }));
@@ -100,6 +105,7 @@ void SketchCodec::encode(cudaStream_t stream, const void* x, ElementType type, s
       {rotation_.data(), *table_, curve_.value_or(MagnitudeCurve{}), curve_ ? bits_ : 0, dim_, bits_,
        static_cast<const uint4*>(x), n, codes.indices, reinterpret_cast<__half*>(codes.norms), refusals},
       projection_.data(),
+      byte_projection_.data(),
       {},
       codes.signs,
       reinterpret_cast<__half*>(codes.residual_norms)};

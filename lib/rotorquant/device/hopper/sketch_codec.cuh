@@ -2,9 +2,10 @@
 // The fast path of two-stage codecs (quantizers/prod_codec.hpp): tensor_codec.cuh's for the first stage, and
 // in the same kernel the sketch of what that leaves. Every byte is read and written once.
 //
-//   encode  y = R x as there; e = y - s c[index] / |x| in registers becomes the left operand of a second
-//           product, S R^T e, whose signs are those of S (x - x^). Each number is the sum of two fp16 terms, of
-//           which all products but the two small ones' are made: e errs by about 2^-22 of itself.
+//   encode  y = R x as there, both terms in fp16; e = y - s c[index] / |x| in registers becomes the left operand
+//           of a second product, S R^T e, whose signs are those of S (x - x^). There each number is the sum of
+//           an fp16 term and an e4m3 one, of which all products but the two small ones' are made, the mixed
+//           ones in e4m3: sums err by about 2^-20 of the norms' product.
 //   decode  s R^T c[index] + sqrt(pi/2)/m |r| S^T sign(S r), two products, S in one term.
 //
 // For GPUs of compute capability 9.0, fp16 and bf16 rows, dims up to 128 that are multiples of 8, as many
@@ -17,6 +18,9 @@
 #include "rotorquant/quantizers/prod_codec.hpp"
 
 namespace rotorquant::device {
+
+// The encoder's small terms of residuals are this times as large as they are, where e4m3 holds them.
+inline constexpr float byte_rest_scale = 0x1p9F;
 
 class SketchCodec {
  public:
@@ -44,13 +48,14 @@ class SketchCodec {
   std::vector<float> levels_;
   // Of -R and S R^T; of R^T and S^T.
   Buffer<std::uint8_t> rotation_, projection_, rotation_back_, projection_back_;
+  Buffer<std::uint8_t> byte_projection_;  // S R^T in e4m3 alone, over byte_rest_scale
   int processors_ = 0;
 };
 
 // Arguments of the kernels; see SketchCodec.
 struct SketchEncode {
   TensorEncode stage1;
-  const std::uint8_t* projection;
+  const std::uint8_t *projection, *byte_projection;
   float levels[16];  // of each index
   std::uint8_t* signs;
   __half* residual_norms;

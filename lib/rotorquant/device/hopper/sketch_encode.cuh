@@ -6,12 +6,17 @@
 
 namespace rotorquant::device {
 
-// What a block has in shared memory, in this order: both matrices, the search table, centroids, and of each
+// What a block has in shared memory, in this order: the matrices, the search table, centroids, and of each
 // warp the codes and signs of its rows and the rows that come next.
 template <typename Shape>
 struct SketchEncodeMemory {
-  static constexpr int matrix_bytes = Shape::pieces * Shape::piece_bytes;
-  static constexpr int table_offset = 2 * matrix_bytes;
+  using Bytes = typename Shape::WithBytes;
+  static constexpr int projection_offset = Shape::pieces * Shape::piece_bytes;
+  static constexpr int projection_bytes = Shape::pieces * Bytes::piece_bytes;
+  // The projection's first term once more, in e4m3.
+  static constexpr int byte_offset = projection_offset + projection_bytes;
+  static constexpr int byte_bytes = Shape::pieces * Bytes::byte_term_bytes;
+  static constexpr int table_offset = byte_offset + byte_bytes;
   static constexpr int level_offset = table_offset + 4 * SearchTable::bins;
   static constexpr int warp_offset = level_offset + 64;
   static constexpr int sign_offset = rows_a_warp * most_tensor_bits * Shape::dim / 8;
@@ -21,35 +26,41 @@ struct SketchEncodeMemory {
   static_assert(Shape::parts == 1 && !Shape::local && bytes <= 227 << 10);
 };
 
-// Numbers as the sum of two fp16 terms, both as left operands.
-template <int steps>
+// Numbers as the sum of two terms, both as left operands: fp16 and, byte_rest_scale times as large as it is,
+// e4m3; the first term in e4m3 too.
+template <typename Shape>
 struct SplitOperand {
-  std::uint32_t high[steps][4], low[steps][4];
+  ByteRows<Shape> high;
+  std::uint32_t low[Shape::byte_steps][4];
 
-  __device__ __forceinline__ void put(int step, int word, float first, float second) {
-    const __half2 rounded = __floats2half2_rn(first, second);
-    const float2 kept = __half22float2(rounded);
-    const __half2 rest = __floats2half2_rn(first - kept.x, second - kept.y);
-    high[step][word] = *reinterpret_cast<const std::uint32_t*>(&rounded);
-    low[step][word] = *reinterpret_cast<const std::uint32_t*>(&rest);
+  // Words r and 2 + r of a step, of two numbers each.
+  __device__ __forceinline__ void put(int step, int r, const float (&numbers)[4]) {
+    std::uint32_t rest[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const __half2 rounded = __floats2half2_rn(numbers[2 * h], numbers[2 * h + 1]);
+      const float2 kept = __half22float2(rounded);
+      const __half2 left = __hmul2(__floats2half2_rn(numbers[2 * h] - kept.x, numbers[2 * h + 1] - kept.y),
+                                   __float2half2_rn(byte_rest_scale));
+      high.half[step][2 * h + r] = *reinterpret_cast<const std::uint32_t*>(&rounded);
+      rest[h] = *reinterpret_cast<const std::uint32_t*>(&left);
+    }
+    const int word = ByteRows<Shape>::byte_word(step, r);
+    high.byte[step / 2][word] = four_bytes(high.half[step][r], high.half[step][2 + r]);
+    low[step / 2][word] = four_bytes(rest[0], rest[1]);
   }
 };
 
 // sums = 64 rows x a piece's matrix, both in two terms; the product of the low ones, 2^-22 of the whole, is
-// left out.
+// left out. byte_matrix: the first piece's first term in e4m3.
 template <typename Shape, int piece>
 __device__ __forceinline__ void multiply_split(float (&sums)[Shape::columns / 2], std::uint32_t matrix,
-                                               const SplitOperand<Shape::steps>& operand) {
+                                               std::uint32_t byte_matrix,
+                                               const SplitOperand<Shape>& operand) {
   wgmma_begin();
-#pragma unroll
-  for (int i = 0; i < Shape::steps; ++i) {
-    const std::uint32_t high =
-        matrix + piece * Shape::piece_bytes / descriptor_unit + operand_step(Shape::columns, i);
-    const std::uint32_t low = high + Shape::term_bytes / descriptor_unit;
-    wgmma(sums, operand.high[i], whole_descriptor(high), i == 0 ? 0 : 1);
-    wgmma(sums, operand.high[i], whole_descriptor(low), 1);
-    wgmma(sums, operand.low[i], whole_descriptor(high), 1);
-  }
+  queue_bytes<Shape, piece>(sums, byte_matrix + piece * Shape::byte_term_bytes / descriptor_unit, operand.low,
+                            false);
+  queue_product<Shape, piece>(sums, matrix, operand.high, true);
   wgmma_commit();
   wgmma_wait(sums);
 }
@@ -58,8 +69,8 @@ __device__ __forceinline__ void multiply_split(float (&sums)[Shape::columns / 2]
 template <typename Shape, typename T, bool whole, int curve_bits>
 struct SketchEncodeJob {
   using Rows = TensorRows<Shape, T, whole>;
-  // Residuals are this times as large as those of unit vectors, so that their low terms stay clear of
-  // subnormals.
+  using Bytes = typename Shape::WithBytes;
+  // Residuals are this times as large as those of unit vectors, where e4m3 holds them.
   static constexpr float residual_scale = 0x1p7F;
 
   const SketchEncode& p;
@@ -84,7 +95,7 @@ struct SketchEncodeJob {
   template <int piece>
   __device__ __forceinline__ void take(const float (&sums)[Shape::columns / 2], const float (&measure)[2],
                                        const float (&unit)[2], const float (&ratio)[2],
-                                       SplitOperand<Shape::steps>& residual, float (&energy)[2]) const {
+                                       SplitOperand<Bytes>& residual, float (&energy)[2]) const {
     std::uint32_t planes[2][4];
     if constexpr (curve_bits > 0) {
       quantize_rows<Shape, curve_bits>(sums, measure, p.stage1.curve, planes);
@@ -103,10 +114,12 @@ struct SketchEncodeJob {
         return whole || coordinate < dim() ? fmaf(-ratio[r], levels[index], y) : 0.0F;
       };
 #pragma unroll
-      for (int i = 0; i < Shape::lane_coordinates; i += 2) {
-        const float first = rest(i), second = rest(i + 1);
-        energy[r] = fmaf(first, first, fmaf(second, second, energy[r]));
-        residual.put(piece * Shape::own_steps + i / 4, 2 * (i / 2 % 2) + r, first, second);
+      for (int i = 0; i < Shape::lane_coordinates; i += 4) {
+        const float numbers[4] = {rest(i), rest(i + 1), rest(i + 2), rest(i + 3)};
+#pragma unroll
+        for (int h = 0; h < 4; h += 2)
+          energy[r] = fmaf(numbers[h], numbers[h], fmaf(numbers[h + 1], numbers[h + 1], energy[r]));
+        residual.put(piece * Shape::own_steps + i / 4, r, numbers);
       }
     }
   }
@@ -126,9 +139,9 @@ struct SketchEncodeJob {
   }
 
   __device__ __forceinline__ void run(std::int64_t tile, std::int64_t next, std::uint32_t rotation,
-                                      std::uint32_t projection) const {
+                                      std::uint32_t projection, std::uint32_t byte_projection) const {
     const std::int64_t first = row_of(tile);
-    SplitOperand<Shape::steps> residual;
+    SplitOperand<Bytes> residual;
     float energy[2] = {}, length[2];
     {
       std::uint32_t operand[Shape::steps][4];
@@ -165,7 +178,7 @@ struct SketchEncodeJob {
     keep_residual_norms(first, energy, length);
     const auto run_piece = [&]<int piece>() {
       float sums[Shape::columns / 2];
-      multiply_split<Shape, piece>(sums, projection, residual);
+      multiply_split<Bytes, piece>(sums, projection, byte_projection, residual);
       take_signs<piece>(sums);
     };
     run_piece.template operator()<0>();
@@ -202,7 +215,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   const TensorPlace place;
   const TensorTiles<Shape> tiles(p.stage1.n);
   load_matrix<Shape>(shared, p.stage1.matrix, 0);
-  load_matrix<Shape>(shared + Memory::matrix_bytes / 16, p.projection, 0);
+  load_operand<Shape, Memory::projection_bytes>(shared + Memory::projection_offset / 16, p.projection);
+  load_operand<Shape, Memory::byte_bytes>(shared + Memory::byte_offset / 16, p.byte_projection);
   if (threadIdx.x < SearchTable::bins) table[threadIdx.x] = p.stage1.table.entry[threadIdx.x];
   if (threadIdx.x < 16) levels[threadIdx.x] = p.levels[threadIdx.x];
   std::uint8_t* const own = bytes + Memory::warp_offset + place.warp * Memory::warp_bytes;
@@ -217,10 +231,11 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   __syncthreads();
   const std::uint32_t rotation =
       operand_descriptor(static_cast<std::uint32_t>(__cvta_generic_to_shared(bytes)));
-  const std::uint32_t projection = rotation + Memory::matrix_bytes / 16;
+  const std::uint32_t projection = rotation + Memory::projection_offset / descriptor_unit;
+  const std::uint32_t byte_projection = rotation + Memory::byte_offset / descriptor_unit;
   if (tiles.first < tiles.end) job.fetch(tiles.first);
   for (std::int64_t tile = tiles.first; tile < tiles.end; tile += tiles.stride)
-    job.run(tile, tile + tiles.stride, rotation, projection);
+    job.run(tile, tile + tiles.stride, rotation, projection, byte_projection);
   wait_for_copies<0>();
 }
 

@@ -73,15 +73,18 @@ __device__ __forceinline__ int dim_of(int dim) {
   return whole ? Shape::dim : dim;
 }
 
-// Copies the matrix of this block's pieces and makes it visible to tensor cores.
+// Copies a right operand and makes it visible to tensor cores.
+template <typename Shape, int bytes>
+__device__ __forceinline__ void load_operand(uint4* shared, const std::uint8_t* operand) {
+  const auto* const from = reinterpret_cast<const uint4*>(operand);
+  for (int i = static_cast<int>(threadIdx.x); i < bytes / 16; i += Shape::threads) shared[i] = from[i];
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// The same of the matrix of this block's pieces.
 template <typename Shape>
 __device__ __forceinline__ void load_matrix(uint4* shared, const std::uint8_t* matrix, int part) {
-  const auto* const from = reinterpret_cast<const uint4*>(matrix + part * TensorMemory<Shape>::matrix_bytes);
-  for (int i = static_cast<int>(threadIdx.x); i < TensorMemory<Shape>::matrix_bytes / 16;
-       i += Shape::threads) {
-    shared[i] = from[i];
-  }
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  constexpr int bytes = TensorMemory<Shape>::matrix_bytes;
+  load_operand<Shape, bytes>(shared, matrix + part * bytes);
 }
 
 // Starts sums = 64 rows x a piece's matrix, both of its terms or the first alone. matrix: the descriptor of

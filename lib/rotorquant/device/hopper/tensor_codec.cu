@@ -12,36 +12,33 @@
 namespace rotorquant::device {
 namespace {
 
-template <int columns, int pieces, int groups, int parts = 1, bool local = false>
-using ByteShape = TensorShape<columns, pieces, groups, parts, local, SecondTerm::byte>;
-
 // Shapes of each kind's kernels, the fastest of those tried on an H100.
 struct Kind64 {
-  using Encode = ByteShape<64, 1, 4>;
+  using Encode = TensorShape<64, 1, 4>::WithBytes;
   using Decode = TensorShape<64, 1, 4>;
 };
 struct Kind80 {
-  using Encode = ByteShape<80, 1, 3>;
+  using Encode = TensorShape<80, 1, 3>::WithBytes;
   using Decode = TensorShape<96, 1, 3>;
 };
 struct Kind96 {
-  using Encode = ByteShape<96, 1, 3>;
+  using Encode = TensorShape<96, 1, 3>::WithBytes;
   using Decode = TensorShape<96, 1, 3>;
 };
 struct Kind128 {
-  using Encode = ByteShape<64, 2, 3>;
+  using Encode = TensorShape<64, 2, 3>::WithBytes;
   using Decode = TensorShape<128, 1, 2>;
 };
 struct Kind192 {
-  using Encode = ByteShape<64, 3, 2>;
+  using Encode = TensorShape<64, 3, 2>::WithBytes;
   using Decode = TensorShape<64, 3, 2>;
 };
 struct Kind256 {
-  using Encode = ByteShape<64, 4, 2, 2>;
+  using Encode = TensorShape<64, 4, 2, 2>::WithBytes;
   using Decode = TensorShape<64, 4, 2, 2>;
 };
 struct LocalKind256 {
-  using Encode = ByteShape<64, 4, 2, 1, true>;
+  using Encode = TensorShape<64, 4, 2, 1, true>::WithBytes;
   using Decode = TensorShape<64, 4, 2, 1, true>;
 };
 

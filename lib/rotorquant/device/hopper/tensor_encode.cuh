@@ -1,5 +1,6 @@
 #pragma once
 // The encode kernel of tensor_codec.cuh.
+#include "rotorquant/device/hopper/byte_rows.cuh"
 #include "rotorquant/device/hopper/tensor_blocks.cuh"
 #include "rotorquant/device/hopper/tensor_codec.cuh"
 #include "rotorquant/device/nibbles.cuh"
@@ -95,54 +96,6 @@ struct TensorRows {
     }
   }
 };
-
-// The left operand of the encoder's products: rows as fp16, for the matrix's first term, and as e4m3, for its
-// second.
-template <typename Shape>
-struct ByteRows {
-  RowOperand<Shape::steps> half;
-  std::uint32_t byte[Shape::byte_steps][4];
-
-  // From the halves: word 2 h + r of step s is words r and 2 + r of their step 2 s + h.
-  __device__ __forceinline__ void make_bytes() {
-    static_assert(Shape::byte_term);
-#pragma unroll
-    for (int s = 0; s < 2 * Shape::byte_steps; ++s) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        byte[s / 2][2 * (s % 2) + r] = s < Shape::steps ? four_bytes(half[s][r], half[s][2 + r]) : 0U;
-      }
-    }
-  }
-
- private:
-  static __device__ __forceinline__ std::uint32_t four_bytes(std::uint32_t first, std::uint32_t second) {
-    std::uint16_t low, high;
-    asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(low) : "r"(first));
-    asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(high) : "r"(second));
-    return static_cast<std::uint32_t>(high) << 16 | low;
-  }
-};
-
-// Starts sums = 64 rows x a piece's matrix: the small e4m3 part first (wgmma_e4m3).
-template <typename Shape, int piece>
-__device__ __forceinline__ void start_product(float (&sums)[Shape::columns / 2], std::uint32_t matrix,
-                                              const ByteRows<Shape>& rows) {
-  const std::uint32_t first = matrix + piece * Shape::piece_bytes / descriptor_unit;
-  wgmma_begin();
-#pragma unroll
-  for (int i = 0; i < Shape::piece_byte_steps; ++i) {
-    const std::uint32_t at = first + Shape::term_bytes / descriptor_unit + operand_step(Shape::columns, i);
-    wgmma_e4m3(sums, rows.byte[Shape::step_of(piece, 2 * i) / 2], whole_descriptor(at), i == 0 ? 0 : 1);
-  }
-  wgmma_begin();
-#pragma unroll
-  for (int i = 0; i < Shape::piece_steps; ++i) {
-    wgmma(sums, rows.half[Shape::step_of(piece, i)],
-          whole_descriptor(first + operand_step(Shape::columns, i)), 1);
-  }
-  wgmma_commit();
-}
 
 // Stores the norms of a warp's rows, of which `first` is the first.
 __device__ __forceinline__ void keep_norms(const float (&norm)[2], const TensorEncode& p, std::int64_t first,

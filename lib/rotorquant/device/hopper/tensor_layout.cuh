@@ -23,6 +23,8 @@ enum class SecondTerm { half, byte };
 template <int columns_, int pieces_, int groups_, int parts_ = 1, bool local_ = false,
           SecondTerm second_ = SecondTerm::half>
 struct TensorShape {
+  using WithBytes = TensorShape<columns_, pieces_, groups_, parts_, local_, SecondTerm::byte>;
+
   static constexpr int columns = columns_;
   static constexpr int pieces = pieces_;
   static constexpr int groups = groups_;

@@ -19,6 +19,16 @@ constexpr int byte_inner(int i) {
   const int step = i / wgmma_depth, k = i % wgmma_depth;
   return wgmma_depth * step + 4 * (k % 8 / 2) + 2 * (k / 8) + k % 2;
 }
+// The same for column n, in bytes of the term.
+template <typename Shape>
+constexpr int byte_place(int i, int n) {
+  const int k = byte_inner(i);
+  return k / byte_block_depth * operand_block_bytes(Shape::columns) +
+         byte_operand_offset(n, k % byte_block_depth);
+}
+inline std::uint8_t to_e4m3(float value) {
+  return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
+}
 
 // Both terms of a matrix as the pieces' right operands. entry(result, inner): 0 where either is padding.
 // inner_of(step, k), result_of(piece, n): which coordinates stand where. Nothing if the pieces' products
@@ -45,12 +55,8 @@ std::optional<std::vector<std::uint8_t>> operand_of(const Inner& inner_of, const
                        operand_offset(n, i % operand_block_depth);
         const float first = put(static_cast<std::size_t>(at), value);
         if constexpr (Shape::byte_term) {
-          const int k = byte_inner(i), block = k / byte_block_depth;
-          const int byte_at = piece * Shape::piece_bytes + Shape::term_bytes +
-                              block * operand_block_bytes(Shape::columns) +
-                              byte_operand_offset(n, k % byte_block_depth);
-          image[static_cast<std::size_t>(byte_at)] =
-              __nv_cvt_float_to_fp8(value - first, __NV_SATFINITE, __NV_E4M3);
+          const int byte_at = piece * Shape::piece_bytes + Shape::term_bytes + byte_place<Shape>(i, n);
+          image[static_cast<std::size_t>(byte_at)] = to_e4m3(value - first);
         } else {
           put(static_cast<std::size_t>(at + Shape::term_bytes), value - first);
         }
@@ -62,6 +68,24 @@ std::optional<std::vector<std::uint8_t>> operand_of(const Inner& inner_of, const
     for (int inner = 0; inner < Shape::dim; ++inner) {
       if (entry(result, inner) != 0.0F && !covered[static_cast<std::size_t>(result * Shape::dim + inner)]) {
         return std::nullopt;
+      }
+    }
+  }
+  return image;
+}
+
+// One e4m3 term of all pieces' right operands: entries as they are.
+template <typename Shape, typename Inner, typename Result, typename Entry>
+std::vector<std::uint8_t> byte_operand_of(const Inner& inner_of, const Result& result_of,
+                                          const Entry& entry) {
+  static_assert(!Shape::local);
+  std::vector<std::uint8_t> image(Shape::pieces * Shape::byte_term_bytes, 0);
+  for (int piece = 0; piece < Shape::pieces; ++piece) {
+    for (int i = 0; i < Shape::dim; ++i) {
+      for (int n = 0; n < Shape::columns; ++n) {
+        const float value = entry(result_of(piece, n), inner_of(i / wgmma_depth, i % wgmma_depth));
+        image[static_cast<std::size_t>(piece * Shape::byte_term_bytes + byte_place<Shape>(i, n))] =
+            to_e4m3(value);
       }
     }
   }
