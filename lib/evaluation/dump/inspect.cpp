@@ -106,6 +106,7 @@ Inspection inspect_dump(const Dump& dump, const std::vector<std::int64_t>& layer
     for (const std::int64_t head : kv_heads) inspection.heads.push_back({.layer = layer, .kv_head = head});
   }
   const DumpInfo& info = dump.info();
+  draw_isotropy_control(info.num_tokens, info.head_dim, isotropy_seed, context);
   parallel_for(context, static_cast<std::int64_t>(inspection.heads.size()), [&](std::int64_t i) {
     HeadInspection& head = inspection.heads[static_cast<std::size_t>(i)];
     const std::vector<float> keys = dump.read_key(head.layer, head.kv_head);

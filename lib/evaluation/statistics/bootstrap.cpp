@@ -4,7 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
+#include <memory>
+#include <mutex>
 #include <numbers>
+#include <tuple>
+#include <utility>
 
 #include "evaluation/statistics/summary.hpp"
 #include "rotorquant/core/error.hpp"
@@ -20,16 +25,47 @@ double normal_cdf(double z) {
   return 0.5 * std::erfc(-z / std::numbers::sqrt2);
 }
 
+// How often each of `items` is drawn in each resample [resamples, items].
+struct Resamples {
+  std::int64_t items;
+  std::uint64_t seed;
+  std::uint32_t stream;
+  int resamples;
+  std::vector<std::int32_t> counts;
+};
+
+// The intervals of a report have as many seeds and draw the same resamples: the last ones are remembered.
+std::shared_ptr<const Resamples> draw_resamples(std::int64_t items, std::uint64_t seed, std::uint32_t stream,
+                                                int resamples) {
+  constexpr std::size_t most_remembered = 4;
+  static std::mutex mutex;
+  static std::deque<std::shared_ptr<const Resamples>> remembered;
+  const std::scoped_lock lock(mutex);
+  for (const auto& known : remembered) {
+    if (std::tie(known->items, known->seed, known->stream, known->resamples) ==
+        std::tie(items, seed, stream, resamples))
+      return known;
+  }
+  RandomStream random(seed, Purpose::bootstrap, stream);
+  std::vector<std::int32_t> counts(static_cast<std::size_t>(resamples * items));
+  for (std::int64_t resample = 0; resample < resamples; ++resample) {
+    std::int32_t* row = counts.data() + resample * items;
+    for (std::int64_t i = 0; i < items; ++i) ++row[random.integer(items)];
+  }
+  remembered.push_front(
+      std::make_shared<const Resamples>(Resamples{items, seed, stream, resamples, std::move(counts)}));
+  if (remembered.size() > most_remembered) remembered.pop_back();
+  return remembered.front();
+}
+
 Interval percentile_interval(std::int64_t items, const WeightedStatistic& statistic, std::uint64_t seed,
                              std::uint32_t stream, int resamples) {
-  RandomStream random(seed, Purpose::bootstrap, stream);
-  std::vector<double> values(static_cast<std::size_t>(resamples));
-  std::vector<std::int32_t> counts(static_cast<std::size_t>(items));
-  for (double& value : values) {
-    std::fill(counts.begin(), counts.end(), 0);
-    for (std::int64_t i = 0; i < items; ++i) ++counts[static_cast<std::size_t>(random.integer(items))];
-    value = statistic(counts);
-  }
+  const auto drawn = draw_resamples(items, seed, stream, resamples);
+  const std::span<const std::int32_t> counts = drawn->counts;
+  const auto size = static_cast<std::size_t>(items);
+  std::vector<double> values;
+  for (std::size_t begin = 0; begin < counts.size(); begin += size)
+    values.push_back(statistic(counts.subspan(begin, size)));
   const auto n = static_cast<double>(items);
   const double tail = normal_cdf(-std::sqrt(n / (n - 1.0)) * student_t_quantile(items - 1));
   return {quantile(values, tail), quantile(values, 1.0 - tail)};

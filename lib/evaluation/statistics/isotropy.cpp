@@ -100,19 +100,26 @@ struct Control {
   std::array<double, 3> deviations;
 };
 
-Control draw_control(std::uint64_t seed, std::int64_t rows, std::int64_t dim) {
+Moments draw_moments(std::uint64_t seed, std::int64_t draw, std::int64_t rows, std::int64_t dim) {
+  RandomStream random(seed, Purpose::bootstrap, first_control_stream + static_cast<std::uint32_t>(draw));
+  std::vector<double> x(static_cast<std::size_t>(dim));
+  UnitRows u{.rows = 0, .dim = dim, .data = {}};
+  u.data.reserve(static_cast<std::size_t>(rows * dim));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (double& value : x) value = random.normal();
+    u.append(x);
+  }
+  return moments_of(u);
+}
+
+Control draw_control(std::uint64_t seed, std::int64_t rows, std::int64_t dim, const Context& context) {
+  std::array<Moments, control_draws> draws;
+  parallel_for(context, control_draws, [&](std::int64_t draw) {
+    draws[static_cast<std::size_t>(draw)] = draw_moments(seed, draw, rows, dim);
+  });
   std::array<std::vector<double>, 3> scores;
   Control control{};
-  std::vector<double> x(static_cast<std::size_t>(dim));
-  for (int draw = 0; draw < control_draws; ++draw) {
-    RandomStream random(seed, Purpose::bootstrap, first_control_stream + static_cast<std::uint32_t>(draw));
-    UnitRows u{.rows = 0, .dim = dim, .data = {}};
-    u.data.reserve(static_cast<std::size_t>(rows * dim));
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (double& value : x) value = random.normal();
-      u.append(x);
-    }
-    const Moments moments = moments_of(u);
+  for (const Moments& moments : draws) {
     control.mean.eigenvalue_spread += moments.eigenvalue_spread / control_draws;
     control.mean.kurtosis += moments.kurtosis / control_draws;
     control.mean.mean_energy += moments.mean_energy / control_draws;
@@ -128,14 +135,16 @@ Control draw_control(std::uint64_t seed, std::int64_t rows, std::int64_t dim) {
 }
 
 // Heads of a dump share their shape and so their control; a control is six numbers, so that all are kept.
-const Control& control_for(std::uint64_t seed, std::int64_t rows, std::int64_t dim) {
+const Control& control_for(std::uint64_t seed, std::int64_t rows, std::int64_t dim,
+                           const Context& context = {}) {
   static std::mutex mutex;
   static std::map<std::tuple<std::uint64_t, std::int64_t, std::int64_t>, Control> controls;
   const std::scoped_lock lock(mutex);
   const auto key = std::make_tuple(seed, rows, dim);
   const auto known = controls.find(key);
-  return known != controls.end() ? known->second
-                                 : controls.emplace(key, draw_control(seed, rows, dim)).first->second;
+  return known != controls.end()
+             ? known->second
+             : controls.emplace(key, draw_control(seed, rows, dim, context)).first->second;
 }
 
 // What differs by less than this is equal but for rounding: in one dimension all unit vectors have one
@@ -157,6 +166,11 @@ double larger_magnitude(double a, double b) {
 }
 
 }  // namespace
+
+void draw_isotropy_control(std::int64_t tokens, std::int64_t dim, std::uint64_t seed,
+                           const Context& context) {
+  control_for(seed, std::min(tokens, max_isotropy_tokens), dim, context);
+}
 
 IsotropyReport measure_isotropy(HostView<const float> keys, std::uint64_t seed) {
   UnitRows u{.rows = 0, .dim = keys.cols, .data = {}};

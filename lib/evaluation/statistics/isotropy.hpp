@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "rotorquant/core/parallel.hpp"
 #include "rotorquant/core/view.hpp"
 
 namespace rotorquant::evaluation {
@@ -48,6 +49,10 @@ struct IsotropyReport {
 // keys [T, d]; zero vectors are left out, and where nothing else is left all numbers are NaN. `seed` is the
 // control's, which is drawn once for each (seed, number of tokens, d) and remembered. Thread-safe.
 IsotropyReport measure_isotropy(HostView<const float> keys, std::uint64_t seed);
+
+// Draws the control of `tokens` vectors, none of them zero, on the context's threads. Without it the first of
+// the measurements draws it on its own, while the others wait.
+void draw_isotropy_control(std::int64_t tokens, std::int64_t dim, std::uint64_t seed, const Context& context);
 
 // Over heads: ratios and shares averaged, the z-scores of largest magnitude, isotropic only when every head
 // is.

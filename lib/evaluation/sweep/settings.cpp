@@ -129,6 +129,7 @@ std::vector<std::string> setting_labels(const SweepRequest& request) {
 
 SettingList expand_settings(const SweepRequest& request, const SettingContext& context) {
   SettingList list;
+  std::vector<MethodPair> all_built;  // until the end: widths of one quantizer share what they can
   for (const Pairing& pair : pairings(request)) {
     const bool fixed =
         fixes_width(QuantizerSpec::parse(pair.keys)) && fixes_width(QuantizerSpec::parse(pair.values));
@@ -160,7 +161,7 @@ SettingList expand_settings(const SweepRequest& request, const SettingContext& c
       if (std::any_of(list.settings.begin(), list.settings.end(), same)) {
         throw UsageError(fmt::format("quantizer '{}' is given twice at {} bits", pair.label, setting.bits));
       }
-      const MethodPair built = build_methods(setting, 0, context);
+      const MethodPair& built = all_built.emplace_back(build_methods(setting, 0, context));
       std::optional<std::string> missing = built.keys.unsupported_on(context.space);
       if (!missing) missing = built.values.unsupported_on(context.space);
       if (missing) {

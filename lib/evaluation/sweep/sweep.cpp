@@ -175,6 +175,8 @@ class Sweep {
     const auto num_heads = static_cast<std::int64_t>(plan.heads.size());
     std::vector<IsotropyReport> reports(plan.layers.size() * plan.heads.size());
     std::vector<IsotropyReport> value_reports(reports.size());
+    draw_isotropy_control(info.num_tokens, info.head_dim, 0, context_);
+    draw_isotropy_control(info.num_tokens, info.value_dim, 0, context_);
     parallel_for(context_, static_cast<std::int64_t>(reports.size()), [&](std::int64_t i) {
       const std::int64_t layer = plan.layers[static_cast<std::size_t>(i / num_heads)];
       const std::int64_t head = plan.heads[static_cast<std::size_t>(i % num_heads)];
@@ -266,39 +268,60 @@ class Sweep {
 
   // Several heads at once, so that all threads have work while a head is being prepared; no more than what
   // can share the memory for exact rows, since a head whose rows are not kept computes them again for every
-  // cell.
+  // cell. Where twice as many fit, the next heads are prepared beside the cells of these: threads then meet
+  // once for a group.
   void run_heads() {
     std::vector<HeadTask> tasks = unfinished_heads();
     const auto threads = static_cast<std::size_t>(std::max(1, execution_.threads));
-    const std::size_t at_once = std::clamp<std::size_t>(
-        heads_that_fit(), 1, std::max<std::size_t>(1, std::min(threads, tasks.size())));
+    const std::size_t fitting = heads_that_fit();
+    const std::size_t at_once =
+        std::clamp<std::size_t>(fitting, 1, std::max<std::size_t>(1, std::min(threads, tasks.size())));
+    const bool ahead = at_once == threads && fitting >= 2 * at_once;
     const HeadOptions options = {
         .min_context = request_.min_context,
         .exact_metrics = request_.exact_metrics,
         .num_settings = static_cast<std::int64_t>(result_.settings.size()),
-        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(at_once),
+        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? 2 * at_once : at_once),
         .context = {at_once < threads ? execution_.threads : 1},
         .gpu = gpu_metrics_ ? &*gpu_metrics_ : nullptr};
-    for (std::size_t begin = 0; begin < tasks.size(); begin += at_once) {
-      const std::span<HeadTask> group(tasks.data() + begin, std::min(at_once, tasks.size() - begin));
+    const auto group_from = [&](std::size_t begin) {
+      return std::span<HeadTask>(tasks).subspan(begin, std::min(at_once, tasks.size() - begin));
+    };
+    const auto prepare = [&](HeadTask& task) {
+      task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
+    };
+    const auto prepare_all = [&](std::span<HeadTask> group) {
       // Threads share the rows of a head where there are fewer heads than threads.
       const Context across_heads = {options.context.threads > 1 ? 1 : execution_.threads};
-      parallel_for(across_heads, static_cast<std::int64_t>(group.size()), [&](std::int64_t i) {
-        HeadTask& task = group[static_cast<std::size_t>(i)];
-        task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
-      });
-      std::vector<std::pair<HeadTask*, Cell*>> cells;
-      for (HeadTask& task : group) {
-        for (Cell& cell : task.cells) cells.emplace_back(&task, &cell);
+      parallel_for(across_heads, static_cast<std::int64_t>(group.size()),
+                   [&](std::int64_t i) { prepare(group[static_cast<std::size_t>(i)]); });
+    };
+    std::span<HeadTask> group = group_from(0);
+    prepare_all(group);
+    for (std::size_t begin = at_once; !group.empty(); begin += at_once) {
+      const std::span<HeadTask> next = group_from(std::min(begin, tasks.size()));
+      // Heads, which take longest, come first; they have no cell here.
+      std::vector<std::pair<HeadTask*, Cell*>> work;
+      for (HeadTask& task : next) {
+        if (ahead) work.emplace_back(&task, nullptr);
       }
-      parallel_for(context_, static_cast<std::int64_t>(cells.size()), [&](std::int64_t i) {
-        const auto& [task, cell] = cells[static_cast<std::size_t>(i)];
-        run_cell(*task, *cell);
+      for (HeadTask& task : group) {
+        for (Cell& cell : task.cells) work.emplace_back(&task, &cell);
+      }
+      parallel_for(context_, static_cast<std::int64_t>(work.size()), [&](std::int64_t i) {
+        const auto& [task, cell] = work[static_cast<std::size_t>(i)];
+        if (cell == nullptr) {
+          prepare(*task);
+        } else {
+          run_cell(*task, *cell);
+        }
       });
       for (HeadTask& task : group) {
         task.evaluation.reset();
         task.cells = {};
       }
+      if (!ahead) prepare_all(next);
+      group = next;
     }
   }
 

@@ -1,5 +1,9 @@
 #include "rotorquant/rotations/registry.hpp"
 
+#include <map>
+#include <mutex>
+#include <utility>
+
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/rotations/dense.hpp"
 #include "rotorquant/rotations/givens.hpp"
@@ -8,6 +12,31 @@
 #include "rotorquant/rotations/rotor.hpp"
 
 namespace rotorquant {
+namespace {
+
+// A Haar matrix takes long to draw: quantizers of one dimension and seed that exist at the same time, of
+// several widths, share theirs.
+std::shared_ptr<const Rotation> shared_haar(std::int64_t dim, std::uint64_t seed) {
+  static std::mutex mutex;
+  static std::map<std::pair<std::int64_t, std::uint64_t>, std::weak_ptr<const Rotation>> in_use;
+  const auto key = std::make_pair(dim, seed);
+  {
+    const std::scoped_lock lock(mutex);
+    const auto found = in_use.find(key);
+    if (found != in_use.end()) {
+      if (std::shared_ptr<const Rotation> rotation = found->second.lock()) return rotation;
+    }
+  }
+  auto drawn = std::make_shared<const DenseRotation>(DenseRotation::haar(dim, seed));
+  const std::scoped_lock lock(mutex);
+  std::erase_if(in_use, [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<const Rotation>& place = in_use[key];
+  if (std::shared_ptr<const Rotation> rotation = place.lock()) return rotation;
+  place = drawn;
+  return drawn;
+}
+
+}  // namespace
 
 const std::vector<RotationInfo>& rotation_registry() {
   static const std::vector<RotationInfo> registry = {
@@ -43,7 +72,7 @@ std::shared_ptr<const Rotation> make_rotation(const std::string& name, std::int6
     const std::int64_t layers = settings.layers == 0 ? default_cascade_layers(dim) : settings.layers;
     return std::make_shared<CascadeRotation>(dim, layers, settings.cascade_rotors, seed, settings.isa);
   }
-  if (name == "haar") return std::make_shared<DenseRotation>(DenseRotation::haar(dim, seed));
+  if (name == "haar") return shared_haar(dim, seed);
   std::vector<std::string> known;
   for (const RotationInfo& info : rotation_registry()) known.push_back(info.name);
   throw UsageError("unknown rotation '" + name + "'" + nearest_hint(name, known));
