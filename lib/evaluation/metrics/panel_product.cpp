@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "evaluation/metrics/lanes.hpp"
+#include "rotorquant/core/in_register.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -40,7 +41,13 @@ void tile_product(const double* a, std::int64_t a_stride, std::int64_t depth, co
   }
   for (std::int64_t k = 0; k < depth; ++k) {
     Lanes b[panel_lanes];
-    std::memcpy(b, panel + k * panel_width, sizeof(b));
+#pragma GCC unroll 8
+    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
+      Lanes part;
+      std::memcpy(&part, panel + k * panel_width + lane * lane_count, sizeof(part));
+      in_register(part);
+      b[lane] = part;
+    }
 #pragma GCC unroll 8
     for (std::int64_t r = 0; r < rows; ++r) {
       const double factor = a[r * a_stride + k];

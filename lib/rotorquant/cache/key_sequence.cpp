@@ -82,34 +82,46 @@ KeySequence::Addition KeySequence::prepare(const Context& context, HostView<cons
   const std::int64_t sinks = std::clamp(sixteen_bits_.sinks - size(), std::int64_t{0}, keys.rows);
   addition.sinks = to_halves(keys.row_range(0, sinks), size());
 
-  // Keys that are not coded yet: those of the window, then the new ones.
-  std::vector<float> waiting = to_floats(recent_keys_);
   const HostView<const float> added = keys.row_range(sinks, keys.rows - sinks);
   std::vector<std::uint16_t> halves;
-  if (sixteen_bits_.window > 0) {
-    halves = to_halves(added, size() + sinks);
+  if (sixteen_bits_.window > 0) halves = to_halves(added, size() + sinks);
+  // Keys that are not coded yet: those of the window, then the new ones. They are copied where they change
+  // before they are coded.
+  const auto copy_of_waiting = [&] {
+    std::vector<float> copy = to_floats(recent_keys_);
     const std::vector<float> rounded = to_floats(halves);
-    waiting.insert(waiting.end(), rounded.begin(), rounded.end());
-  } else {
-    waiting.insert(waiting.end(), added.data, added.data + added.size());
-  }
+    const HostView<const float> fresh =
+        sixteen_bits_.window > 0 ? HostView<const float>{rounded.data(), added.rows, dim()} : added;
+    copy.insert(copy.end(), fresh.data, fresh.data + fresh.size());
+    return copy;
+  };
+  const bool changed = sixteen_bits_.window > 0 || method_->before_rope();
+  std::vector<float> waiting;
+  if (changed) waiting = copy_of_waiting();
 
   if (!codes_) {
-    std::vector<float> first(keys.data, keys.data + sinks * dim());
-    first.insert(first.end(), waiting.begin(), waiting.end());
-    const HostView<float> view{first.data(), keys.rows, dim()};
-    if (method_->before_rope()) RopeTable(*rope_, positions).remove(view);
-    addition.opened = method_->open(view, sinks);
+    std::vector<float> first;
+    if (changed) {
+      first.assign(keys.data, keys.data + sinks * dim());
+      first.insert(first.end(), waiting.begin(), waiting.end());
+    }
+    if (method_->before_rope()) RopeTable(*rope_, positions).remove({first.data(), keys.rows, dim()});
+    addition.opened =
+        method_->open(changed ? HostView<const float>{first.data(), keys.rows, dim()} : keys, sinks);
   }
+  const SequenceQuantizer& sequence = codes_ ? sequence_ : *addition.opened;
+  if (!changed && !sequence.centre.empty()) waiting = copy_of_waiting();
   const std::int64_t begin = std::max(coded_end(size()), std::min(sixteen_bits_.sinks, size() + keys.rows));
   const std::int64_t coded = coded_end(size() + keys.rows) - begin;
-  const HostView<float> leaving{waiting.data(), coded, dim()};
+  const HostView<float> leaving{waiting.data(), waiting.empty() ? 0 : coded, dim()};
   if (method_->before_rope()) {
     std::vector<std::int64_t> all(positions_.begin() + std::min(begin, size()), positions_.end());
     all.insert(all.end(), positions.begin() + sinks, positions.end());
     RopeTable(*rope_, std::span(all).first(static_cast<std::size_t>(coded))).remove(leaving);
   }
-  addition.codes = encode(context, codes_ ? sequence_ : *addition.opened, leaving);
+  for (std::int64_t i = 0; i < leaving.size() && !sequence.centre.empty(); ++i)
+    leaving.data[i] -= sequence.centre[static_cast<std::size_t>(i % dim())];
+  addition.codes = encode(context, sequence, waiting.empty() ? added : HostView<const float>(leaving));
   if (sixteen_bits_.window > 0) {
     addition.recent = recent_keys_;
     addition.recent.insert(addition.recent.end(), halves.begin(), halves.end());
@@ -119,13 +131,10 @@ KeySequence::Addition KeySequence::prepare(const Context& context, HostView<cons
 }
 
 CodeBuffer KeySequence::encode(const Context& context, const SequenceQuantizer& sequence,
-                               HostView<float> keys) const {
-  for (std::int64_t i = 0; i < keys.size() && !sequence.centre.empty(); ++i)
-    keys.data[i] -= sequence.centre[static_cast<std::size_t>(i % dim())];
+                               HostView<const float> keys) const {
   const std::int64_t block = method_->tokens_per_code();
   CodeBuffer codes(method_->layout(), keys.rows / block);
-  const HostView<float> vectors{keys.data, keys.rows / block, block * dim()};
-  sequence.quantizer->encode(context, vectors, codes.view());
+  sequence.quantizer->encode(context, {keys.data, keys.rows / block, block * dim()}, codes.view());
   return codes;
 }
 

@@ -71,7 +71,8 @@ class KeySequence {
   std::int64_t num_recent() const { return static_cast<std::int64_t>(recent_keys_.size()) / dim(); }
   // Codes can be scored and summed as they are.
   bool works_on_codes() const { return !method_->before_rope() && method_->tokens_per_code() == 1; }
-  CodeBuffer encode(const Context& context, const SequenceQuantizer& sequence, HostView<float> keys) const;
+  CodeBuffer encode(const Context& context, const SequenceQuantizer& sequence,
+                    HostView<const float> keys) const;
   void decode_codes(const Context& context, std::int64_t first_coded, HostView<float> keys) const;
   // Tokens first_token .. first_token + keys.rows.
   void decode_range(const Context& context, std::int64_t first_token, HostView<float> keys) const;
