@@ -10,6 +10,7 @@
 #endif
 
 #include "evaluation/metrics/lanes.hpp"
+#include "evaluation/metrics/ordered_sums.hpp"
 #include "evaluation/metrics/panel_product.hpp"
 #include "evaluation/metrics/softmax_row.hpp"
 #include "evaluation/metrics/top_ranks.hpp"
@@ -25,10 +26,10 @@ constexpr std::int64_t float_terms = 16;
 class LaneSum {
  public:
   void add(const FloatLanes& terms) { part_ += terms; }
+  void add_product(const FloatLanes& a, const FloatLanes& b) { part_ = multiply_add(a, b, part_); }
   void carry() {
-    low_ += __builtin_convertvector(__builtin_shufflevector(part_, part_, 0, 1, 2, 3, 4, 5, 6, 7), Lanes);
-    high_ +=
-        __builtin_convertvector(__builtin_shufflevector(part_, part_, 8, 9, 10, 11, 12, 13, 14, 15), Lanes);
+    low_ += widen(__builtin_shufflevector(part_, part_, 0, 1, 2, 3, 4, 5, 6, 7));
+    high_ += widen(__builtin_shufflevector(part_, part_, 8, 9, 10, 11, 12, 13, 14, 15));
     part_ = FloatLanes{};
   }
   Lanes lanes() const { return low_ + high_; }
@@ -38,12 +39,6 @@ class LaneSum {
   Lanes low_ = {};
   Lanes high_ = {};
 };
-
-double total(const Lanes& lanes) {
-  double total = 0.0;
-  for (std::int64_t lane = 0; lane < lane_count; ++lane) total += lanes[lane];
-  return total;
-}
 
 // Appends the places begin + i of those of sixteen scores that reach `weakest`, without branches, which could
 // not be predicted. Writes sixteen; returns how many count.
@@ -73,10 +68,7 @@ inline std::int64_t append_reaching(const FloatLanes& scores, float weakest, std
 constexpr std::int64_t rows_at_once = 4;
 
 struct ErrorLanes {
-  Lanes error;
-  Lanes squares;
-  Lanes error_truth;
-  Lanes expected;
+  Lanes sums[4];  // as in RowSums
   FloatLanes least;
   FloatLanes most;
 };
@@ -107,17 +99,32 @@ std::int64_t sum_errors(const ExactRow& exact, const float* errors, float weakes
       least = error < least ? error : least;
       most = error > most ? error : most;
       error_sum.add(error);
-      squares.add(error * error);
-      error_truth.add(error * (truth - mean));
-      expected.add(load_lanes(exact.probabilities + j) * error);
+      squares.add_product(error, error);
+      error_truth.add_product(error, truth - mean);
+      expected.add_product(load_lanes(exact.probabilities + j), error);
     }
     error_sum.carry();
     squares.carry();
     error_truth.carry();
     expected.carry();
   }
-  out = {error_sum.lanes(), squares.lanes(), error_truth.lanes(), expected.lanes(), least, most};
+  out = {{error_sum.lanes(), squares.lanes(), error_truth.lanes(), expected.lanes()}, least, most};
   return num_reaching;
+}
+
+// The sums of at most rows_at_once rows, two rows at a time.
+void sum_rows(const ErrorLanes* lanes, std::size_t rows, RowChange* changes) {
+  for (std::size_t r = 0; r < rows; r += 2) {
+    const std::size_t other = std::min(r + 1, rows - 1);
+    Lanes parts[lane_count];
+    for (std::size_t i = 0; i < 4; ++i) {
+      parts[i] = lanes[r].sums[i];
+      parts[4 + i] = lanes[other].sums[i];
+    }
+    const Lanes sums = ordered_sums(parts);
+    changes[r].sums = {sums[0], sums[1], sums[2], sums[3]};
+    changes[other].sums = {sums[4], sums[5], sums[6], sums[7]};
+  }
 }
 
 ErrorRange range_of(const ErrorLanes& lanes) {
@@ -150,7 +157,7 @@ Lanes weigh_changes(const ExactRow& exact, double expected_error, const ExactRow
       const FloatLanes x = scale * (load_lanes(errors + j) - mean);
       const FloatLanes probability = load_lanes(exact.probabilities + j);
       const FloatLanes g = second_order_exponential<FloatLanes, BitLanes>(x);
-      second_order.add(probability * g);
+      second_order.add_product(probability, g);
       store_lanes(errors + j, probability * (x + g));
     }
     second_order.carry();
@@ -194,15 +201,12 @@ void change_together(std::span<const ExactRow> rows, std::span<const ExactRow> n
       ranks.add(row.products[reaching[i]] + row_errors[reaching[i]], reaching[i]);
     change.overlap = ranks.overlap();
   });
+  sum_rows(lanes, rows.size(), changes);
   bool narrow[rows_at_once];
   each([&](std::size_t r, const ExactRow& row, float*, RowChange& change) {
-    change.sums = {.error = total(lanes[r].error),
-                   .squared_error = total(lanes[r].squares),
-                   .error_truth = total(lanes[r].error_truth),
-                   .expected_error = total(lanes[r].expected)};
     narrow[r] = is_narrow(row, range_of(lanes[r]), change.sums.expected_error);
   });
-  Lanes second_order_lanes[rows_at_once];
+  Lanes second_order_lanes[lane_count] = {};
   each([&](std::size_t r, const ExactRow& row, float* row_errors, RowChange& change) {
     if (narrow[r]) {
       second_order_lanes[r] =
@@ -211,11 +215,12 @@ void change_together(std::span<const ExactRow> rows, std::span<const ExactRow> n
       change.divergence = change_widely(row, change.sums.expected_error, row_errors, workspace.wide);
     }
   });
+  const Lanes second_orders = ordered_sums(second_order_lanes);
   float shift[rows_at_once];
   float inverse[rows_at_once];
   each([&](std::size_t r, const ExactRow&, float*, RowChange& change) {
     if (!narrow[r]) return;
-    const double second_order = total(second_order_lanes[r]);
+    const double second_order = second_orders[r];
     change.divergence = std::log1p(second_order);
     shift[r] = static_cast<float>(second_order);
     inverse[r] = static_cast<float>(1.0 / (1.0 + second_order));
@@ -224,7 +229,8 @@ void change_together(std::span<const ExactRow> rows, std::span<const ExactRow> n
     if (!narrow[r]) return;
     for (std::int64_t j = 0; j < row.visible; j += float_lane_count) {
       const FloatLanes probability = load_lanes(row.probabilities + j);
-      store_lanes(row_errors + j, (load_lanes(row_errors + j) - shift[r] * probability) * inverse[r]);
+      store_lanes(row_errors + j,
+                  multiply_add(probability, -shift[r], load_lanes(row_errors + j)) * inverse[r]);
     }
   });
 }

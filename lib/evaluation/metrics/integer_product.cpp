@@ -9,7 +9,9 @@
 #endif
 
 #include "evaluation/metrics/lanes.hpp"
+#include "evaluation/metrics/ordered_sums.hpp"
 #include "evaluation/metrics/panel_product.hpp"
+#include "rotorquant/core/multiply_add.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -24,6 +26,9 @@ constexpr std::int64_t tile_rows = 4;
 constexpr std::int64_t part_tile_rows = 2;
 #endif
 static_assert(integer_tile_rows % tile_rows == 0);
+
+// Rows that become columns of panels together.
+constexpr std::int64_t rows_at_once = 16;
 
 // What a scaled element is multiplied with, and what gives the norm back.
 struct Scale {
@@ -111,24 +116,27 @@ void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, 
   }
 }
 
-// The integers nearest to x, ties to even, |x| < 2^22.
-inline ShortLanes rounded(const FloatLanes& x) {
-  const FloatLanes shifted = x + rounding_shift;
+// The integers nearest to factor x, ties to even, below 2^15, in the low halves.
+inline IntLanes rounded(const FloatLanes& x, const FloatLanes& factor) {
+  const FloatLanes shifted = multiply_add(x, factor, rounding_shift);
   IntLanes bits;
   std::memcpy(&bits, &shifted, sizeof(bits));
-  return __builtin_convertvector(bits, ShortLanes);
+  return bits;
 }
 
 inline FloatLanes magnitude(const FloatLanes& x) {
   return x < 0.0F ? -x : x;
 }
 
-Scale chunk_scale(const float* x, std::int64_t count) {
-  FloatLanes plain = {};
-  for (std::int64_t i = 0; i < count; i += float_lane_count) plain += load_lanes(x + i) * load_lanes(x + i);
-  float plain_total = 0.0F;
-  for (std::int64_t lane = 0; lane < float_lane_count; ++lane) plain_total += plain[lane];
-  if (plain_total > least_squares && plain_total < most_squares) return scale_of(1.0F, plain_total);
+FloatLanes sum_of_squares(const float* x, std::int64_t count) {
+  FloatLanes squares = {};
+  for (std::int64_t i = 0; i < count; i += float_lane_count)
+    squares = multiply_add(load_lanes(x + i), load_lanes(x + i), squares);
+  return squares;
+}
+
+// Of a chunk whose squares leave the middle of float32's range.
+Scale extreme_scale(const float* x, std::int64_t count) {
   FloatLanes largest_lanes = {};
   for (std::int64_t i = 0; i < count; i += float_lane_count) {
     const FloatLanes size = magnitude(load_lanes(x + i));
@@ -141,25 +149,65 @@ Scale chunk_scale(const float* x, std::int64_t count) {
   FloatLanes squares = {};
   for (std::int64_t i = 0; i < count; i += float_lane_count) {
     const FloatLanes share = load_lanes(x + i) * inverse;
-    squares += share * share;
+    squares = multiply_add(share, share, squares);
   }
   float total = 0.0F;
   for (std::int64_t lane = 0; lane < float_lane_count; ++lane) total += squares[lane];
   return scale_of(largest, total);
 }
 
+// Chunks of rows that are rounded together, so that their scales are computed beside one another.
+class ChunkBatch {
+ public:
+  void add(const float* x, std::int64_t count, std::int16_t* values, float* scale) {
+    chunks_[size_++] = {x, count, values, scale};
+    if (size_ == float_lane_count) round();
+  }
+  void round() {
+    FloatLanes squares[float_lane_count] = {};
+    for (std::int64_t i = 0; i < size_; ++i) squares[i] = sum_of_squares(chunks_[i].x, chunks_[i].count);
+    const FloatLanes totals = ordered_sums(squares);
+    for (std::int64_t i = 0; i < size_; ++i) {
+      const auto& [x, count, values, scale_place] = chunks_[i];
+      const Scale scale = totals[i] > least_squares && totals[i] < most_squares ? scale_of(1.0F, totals[i])
+                                                                                : extreme_scale(x, count);
+      *scale_place = scale.inverse;
+      factors_[i] = scale.factor;
+    }
+    for (std::int64_t i = 0; i < size_; ++i) {
+      const auto& [x, count, values, scale_place] = chunks_[i];
+      const FloatLanes factor = factors_[i] + FloatLanes{};
+      for (std::int64_t k = 0; k < count; k += float_lane_count) {
+        const auto integers = __builtin_convertvector(rounded(load_lanes(x + k), factor), ShortLanes);
+        std::memcpy(values + k, &integers, sizeof(integers));
+      }
+    }
+    size_ = 0;
+  }
+
+ private:
+  struct Chunk {
+    const float* x;
+    std::int64_t count;
+    std::int16_t* values;
+    float* scale;
+  };
+  Chunk chunks_[float_lane_count];
+  float factors_[float_lane_count];
+  std::int64_t size_ = 0;
+};
+
 }  // namespace
 
-void round_row(const float* x, std::int64_t count, std::int16_t* values, float* scales) {
-  for (std::int64_t begin = 0; begin < count; begin += chunk_depth) {
-    const std::int64_t terms = std::min(chunk_depth, count - begin);
-    const Scale scale = chunk_scale(x + begin, terms);
-    for (std::int64_t i = begin; i < begin + terms; i += float_lane_count) {
-      const ShortLanes integers = rounded(load_lanes(x + i) * scale.factor);
-      std::memcpy(values + i, &integers, sizeof(integers));
+void round_rows(std::span<const RowToRound> rows) {
+  ChunkBatch batch;
+  for (const RowToRound& row : rows) {
+    for (std::int64_t begin = 0; begin < row.count; begin += chunk_depth) {
+      batch.add(row.x + begin, std::min(chunk_depth, row.count - begin), row.values + begin,
+                row.scales + begin / chunk_depth);
     }
-    scales[begin / chunk_depth] = scale.inverse;
   }
+  batch.round();
 }
 
 std::int64_t IntegerPanels::padded_depth(std::int64_t chunk) const {
@@ -179,77 +227,88 @@ void IntegerPanels::shape(std::int64_t depth, std::int64_t cols) {
   depth_ = depth;
   cols_ = cols;
   padded_cols_ = round_up(cols, integer_panel_width);
-  const std::int64_t size = round_up(depth, 2) * padded_cols_;
-  values_.reserve(size);
-  std::fill_n(values_.data(), size, std::int16_t{0});
-  scales_.reserve(num_chunks(depth) * padded_cols_);
-  std::fill_n(scales_.data(), num_chunks(depth) * padded_cols_, 0.0F);
+  values_.reserve(num_values());
+  scales_.reserve(num_scales());
+  if (cols % integer_panel_width == 0 && depth % 2 == 0) return;  // nothing is padded
+  std::fill_n(values_.data(), num_values(), std::int16_t{0});
+  std::fill_n(scales_.data(), num_scales(), 0.0F);
 }
 
 void IntegerPanels::assign_transposed(HostView<const float> x) {
   shape(x.cols, x.rows);
   const std::int64_t padded = round_up(x.cols, float_lane_count);
-  row_.reserve(padded);
-  std::fill_n(row_.data(), padded, 0.0F);
-  rounded_.reserve(padded);
-  std::int64_t chunk_scales_size = num_chunks(x.cols);
-  column_.reserve(chunk_scales_size);
-  for (std::int64_t j = 0; j < x.rows; ++j) {
-    std::copy_n(x.row(j), x.cols, row_.data());
-    round_row(row_.data(), x.cols, rounded_.data(), column_.data());
-    for (std::int64_t chunk = 0; chunk < chunk_scales_size; ++chunk) {
-      scales_.data()[chunk * padded_cols_ + j] = column_.data()[chunk];
-      std::int16_t* out = mutable_panel(chunk, j / integer_panel_width) + j % integer_panel_width * 2;
-      const std::int16_t* in = rounded_.data() + chunk * chunk_depth;
-      for (std::int64_t k = 0; k < padded_depth(chunk); k += 2) {
-        std::memcpy(out + k * integer_panel_width, in + k, 2 * sizeof(std::int16_t));
-      }
+  const std::int64_t chunks = num_chunks(x.cols);
+  padded_rows_.reserve(rows_at_once * padded);
+  std::fill_n(padded_rows_.data(), rows_at_once * padded, 0.0F);
+  rounded_.reserve(rows_at_once * padded);
+  row_scales_.reserve(rows_at_once * chunks);
+  for (std::int64_t first = 0; first < x.rows; first += rows_at_once) {
+    const std::int64_t rows = std::min(rows_at_once, x.rows - first);
+    RowToRound to_round[rows_at_once];
+    for (std::int64_t r = 0; r < rows; ++r) {
+      float* row = padded_rows_.data() + r * padded;
+      std::copy_n(x.row(first + r), x.cols, row);
+      to_round[r] = {row, x.cols, rounded_.data() + r * padded, row_scales_.data() + r * chunks};
     }
+    round_rows({to_round, static_cast<std::size_t>(rows)});
+    for (std::int64_t r = 0; r < rows; ++r) assign_column(first + r, to_round[r].values, to_round[r].scales);
+  }
+}
+
+void IntegerPanels::assign_column(std::int64_t column, const std::int16_t* values, const float* scales) {
+  for (std::int64_t chunk = 0; chunk < num_chunks(depth_); ++chunk) {
+    scales_.data()[chunk * padded_cols_ + column] = scales[chunk];
+    std::int16_t* out = mutable_panel(chunk, column / integer_panel_width) + column % integer_panel_width * 2;
+    const std::int16_t* in = values + chunk * chunk_depth;
+    for (std::int64_t k = 0; k < padded_depth(chunk); k += 2)
+      std::memcpy(out + k * integer_panel_width, in + k, 2 * sizeof(std::int16_t));
   }
 }
 
 void IntegerPanels::assign(HostView<const float> x) {
   shape(x.rows, x.cols);
-  const std::int64_t padded = round_up(x.cols, float_lane_count);
-  row_.reserve(padded);
-  column_.reserve(padded);
-  rounded_.reserve(padded);
-  float* largest = row_.data();
-  float* squares = column_.data();
   for (std::int64_t chunk = 0; chunk < num_chunks(x.rows); ++chunk) {
-    const std::int64_t begin = chunk * chunk_depth;
-    const std::int64_t end = std::min(begin + chunk_depth, x.rows);
-    std::fill_n(largest, x.cols, 0.0F);
-    std::fill_n(squares, x.cols, 0.0F);
-    for (std::int64_t k = begin; k < end; ++k) {
-      for (std::int64_t j = 0; j < x.cols; ++j) largest[j] = std::max(largest[j], std::abs(x.row(k)[j]));
-    }
-    for (std::int64_t k = begin; k < end; ++k) {
-      for (std::int64_t j = 0; j < x.cols; ++j) {
-        const float share = x.row(k)[j] * inverse_of(largest[j]);
-        squares[j] += share * share;
-      }
-    }
-    float* factors = largest;  // takes its place, column by column
-    for (std::int64_t j = 0; j < x.cols; ++j) {
-      const Scale scale = scale_of(largest[j], squares[j]);
-      factors[j] = scale.factor;
-      scales_.data()[chunk * padded_cols_ + j] = scale.inverse;
-    }
-    for (std::int64_t k = begin; k < end; ++k) {
-      for (std::int64_t j = 0; j < x.cols; ++j) {
-        const float shifted = x.row(k)[j] * factors[j] + rounding_shift;
-        std::int32_t bits;
-        std::memcpy(&bits, &shifted, sizeof(bits));
-        rounded_.data()[j] = static_cast<std::int16_t>(bits);
-      }
-      for (std::int64_t j = 0; j < x.cols; ++j) {
-        std::int16_t* out = mutable_panel(chunk, j / integer_panel_width);
-        const std::int64_t pair = (k - begin) / 2;
-        out[(pair * integer_panel_width + j % integer_panel_width) * 2 + (k - begin) % 2] =
-            rounded_.data()[j];
-      }
-    }
+    for (std::int64_t column = 0; column < x.cols; column += float_lane_count)
+      assign_columns(x, chunk, column);
+  }
+}
+
+// Sixteen columns of a chunk, fewer at the end of the rows.
+void IntegerPanels::assign_columns(HostView<const float> x, std::int64_t chunk, std::int64_t column) {
+  const std::int64_t begin = chunk * chunk_depth;
+  const std::int64_t end = std::min(begin + chunk_depth, x.rows);
+  const std::int64_t used = std::min(float_lane_count, x.cols - column);
+  const auto load = [&](std::int64_t row) {
+    if (used == float_lane_count) return load_lanes(x.row(row) + column);
+    float part[float_lane_count] = {};
+    std::copy_n(x.row(row) + column, used, part);
+    return load_lanes(part);
+  };
+  FloatLanes largest = {};
+  for (std::int64_t k = begin; k < end; ++k) {
+    const FloatLanes size = magnitude(load(k));
+    largest = size > largest ? size : largest;
+  }
+  FloatLanes inverse = {};
+  for (std::int64_t lane = 0; lane < float_lane_count; ++lane) inverse[lane] = inverse_of(largest[lane]);
+  FloatLanes squares = {};
+  for (std::int64_t k = begin; k < end; ++k) {
+    const FloatLanes share = load(k) * inverse;
+    squares = multiply_add(share, share, squares);
+  }
+  FloatLanes factor = {};
+  float* scales = scales_.data() + chunk * padded_cols_ + column;
+  for (std::int64_t lane = 0; lane < used; ++lane) {
+    const Scale scale = scale_of(largest[lane], squares[lane]);
+    factor[lane] = scale.factor;
+    scales[lane] = scale.inverse;
+  }
+  std::int16_t* out = mutable_panel(chunk, column / integer_panel_width) + column % integer_panel_width * 2;
+  for (std::int64_t k = begin; k < end; k += 2) {
+    const IntLanes first = rounded(load(k), factor);
+    const IntLanes second = k + 1 < end ? rounded(load(k + 1), factor) : IntLanes{};
+    const IntLanes pairs = (first & 0xFFFF) | (second << 16);
+    std::memcpy(out + (k - begin) * integer_panel_width, &pairs, sizeof(pairs));
   }
 }
 

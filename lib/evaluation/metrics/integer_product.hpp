@@ -10,6 +10,7 @@
 // (attention.hpp says what is left). A multiply-add of two pairs costs half of one in float32 and a quarter
 // of one in float64.
 #include <cstdint>
+#include <span>
 
 #include "evaluation/metrics/aligned_buffer.hpp"
 #include "evaluation/metrics/panel_product.hpp"
@@ -51,10 +52,15 @@ struct IntegerRows {
   }
 };
 
-// Rounds x [count] to values [count rounded up to 16], 0 beyond, and scales [num_chunks(count)]. x may be
-// read up to the next multiple of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become
-// 0.
-void round_row(const float* x, std::int64_t count, std::int16_t* values, float* scales);
+// x [count] becomes values [count rounded up to 16], 0 beyond, and scales [num_chunks(count)]. x may be read up
+// to the next multiple of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become 0.
+struct RowToRound {
+  const float* x = nullptr;
+  std::int64_t count = 0;
+  std::int16_t* values = nullptr;
+  float* scales = nullptr;
+};
+void round_rows(std::span<const RowToRound> rows);
 
 // The right operand b [depth, cols]. Panels follow one another: those of chunk c begin at value 128 c
 // padded_cols() and scale c padded_cols().
@@ -78,13 +84,15 @@ class IntegerPanels {
 
  private:
   void shape(std::int64_t depth, std::int64_t cols);
+  void assign_column(std::int64_t column, const std::int16_t* values, const float* scales);
+  void assign_columns(HostView<const float> x, std::int64_t chunk, std::int64_t column);
   std::int64_t padded_depth(std::int64_t chunk) const;
   std::int16_t* mutable_panel(std::int64_t chunk, std::int64_t index);
 
   AlignedArray<std::int16_t> values_;
-  AlignedArray<float> scales_;  // [chunks, padded_cols]
-  AlignedArray<float> row_;     // scratch of `assign` and `assign_transposed`, as the next two
-  AlignedArray<float> column_;
+  AlignedArray<float> scales_;       // [chunks, padded_cols]
+  AlignedArray<float> padded_rows_;  // scratch of `assign_transposed`, as the next two
+  AlignedArray<float> row_scales_;
   AlignedArray<std::int16_t> rounded_;
   std::int64_t depth_ = 0;
   std::int64_t cols_ = 0;

@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace rotorquant::evaluation {
 
 using Lanes = double __attribute__((vector_size(64)));
@@ -25,11 +29,18 @@ inline FloatLanes load_lanes(const float* x) {
 }
 
 // Eight float32 as float64.
+using HalfFloatLanes = float __attribute__((vector_size(32)));
+inline Lanes widen(const HalfFloatLanes& x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Lanes>(_mm512_cvtps_pd(reinterpret_cast<__m256>(x)));  // GCC takes two steps
+#else
+  return __builtin_convertvector(x, Lanes);
+#endif
+}
 inline Lanes widen(const float* x) {
-  using Half = float __attribute__((vector_size(32)));
-  Half half;
+  HalfFloatLanes half;
   std::memcpy(&half, x, sizeof(half));
-  return __builtin_convertvector(half, Lanes);
+  return widen(half);
 }
 
 inline void store_lanes(float* x, const FloatLanes& lanes) {

@@ -7,6 +7,7 @@
 #include "evaluation/metrics/cell_sums.hpp"
 #include "evaluation/metrics/changed_row.hpp"
 #include "evaluation/metrics/lanes.hpp"
+#include "evaluation/metrics/ordered_sums.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -19,12 +20,23 @@ void narrow_row(const double* x, std::int64_t visible, std::int64_t stride, floa
   std::fill(out + visible, out + stride, 0.0F);
 }
 
-// A row of weights [visible] as a left operand of `stride` columns and `chunks` scales.
-void round_weights(const float* weights, std::int64_t visible, std::int64_t stride, std::int64_t chunks,
-                   std::int16_t* rounded, float* scales) {
-  round_row(weights, visible, rounded, scales);
-  std::fill(rounded + round_up(visible, float_lane_count), rounded + stride, std::int16_t{0});
-  std::fill(scales + num_chunks(visible), scales + chunks, 0.0F);
+// Rows of weights as a left operand of `stride` columns and `chunks` scales a row, 0 beyond what a row sees.
+// weights [rows, stride]; visible_of(r): the keys that row r sees.
+template <typename VisibleOf>
+void round_weights(const float* weights, std::int64_t rows, std::int64_t stride, const VisibleOf& visible_of,
+                   std::int64_t chunks, std::int16_t* rounded, float* scales) {
+  RowToRound to_round[integer_tile_rows];
+  for (std::int64_t begin = 0; begin < rows; begin += integer_tile_rows) {
+    const std::int64_t count = std::min(integer_tile_rows, rows - begin);
+    for (std::int64_t r = begin; r < begin + count; ++r) {
+      const std::int64_t visible = visible_of(r);
+      std::int16_t* row = rounded + r * stride;
+      to_round[r - begin] = {weights + r * stride, visible, row, scales + r * chunks};
+      std::fill(row + round_up(visible, float_lane_count), row + stride, std::int16_t{0});
+      std::fill(scales + r * chunks + num_chunks(visible), scales + (r + 1) * chunks, 0.0F);
+    }
+    round_rows({to_round, static_cast<std::size_t>(count)});
+  }
 }
 
 HostView<const float> difference(HostView<const float> x_hat, HostView<const float> x,
@@ -138,9 +150,12 @@ IntegerRows change_rows(const RoundedReference& reference, const Block& block, c
     const RowChange& change = workspace.row_changes[static_cast<std::size_t>(r)];
     sums.add_row(change.sums, change.divergence, exact.top[static_cast<std::size_t>(r)], change.overlap,
                  visible, tensors.keys.rows);
-    round_weights(errors + r * block.stride, visible, block.stride, chunks,
-                  workspace.changes.data() + r * block.stride, workspace.change_scales.data() + r * chunks);
   }
+  const auto visible_of = [&](std::int64_t r) {
+    return workspace.exact_rows[static_cast<std::size_t>(r)].visible;
+  };
+  round_weights(errors, block.rows, block.stride, visible_of, chunks, workspace.changes.data(),
+                workspace.change_scales.data());
   return {workspace.changes.data(), block.stride, workspace.change_scales.data(), chunks};
 }
 
@@ -156,14 +171,23 @@ void add_output_errors(const RoundedReference& reference, const Block& block, co
   weigh(reference, block, changes, reference.values(), by_keys);
   value_errors(reference, block, values, probabilities, workspace, by_values);
   value_errors(reference, block, values, changes, workspace, by_both);
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    OutputLanes<Lanes> squares;
-    for (std::int64_t c = r * stride; c < (r + 1) * stride; c += output_lanes)  // 0 beyond d_v
-      squares.add(widen(by_keys + c), widen(by_values + c), widen(by_both + c));
-    OutputSums row;
-    for (std::int64_t lane = 0; lane < output_lanes; ++lane)
-      row.add({squares.keys[lane], squares.values[lane], squares.all[lane]});
-    sums.add_outputs(row);
+  for (std::int64_t begin = 0; begin < block.rows; begin += lane_count) {
+    const std::int64_t rows = std::min(lane_count, block.rows - begin);
+    Lanes keys[lane_count] = {};
+    Lanes all_values[lane_count] = {};
+    Lanes all[lane_count] = {};
+    for (std::int64_t r = 0; r < rows; ++r) {
+      OutputLanes<Lanes> squares;
+      for (std::int64_t c = (begin + r) * stride; c < (begin + r + 1) * stride;
+           c += output_lanes)  // 0 beyond d_v
+        squares.add(widen(by_keys + c), widen(by_values + c), widen(by_both + c));
+      keys[r] = squares.keys;
+      all_values[r] = squares.values;
+      all[r] = squares.all;
+    }
+    const OutputLanes<Lanes> sums_of_rows = {ordered_sums(keys), ordered_sums(all_values), ordered_sums(all)};
+    for (std::int64_t r = 0; r < rows; ++r)
+      sums.add_outputs({sums_of_rows.keys[r], sums_of_rows.values[r], sums_of_rows.all[r]});
   }
 }
 
@@ -203,8 +227,9 @@ void RoundedReference::round_queries() {
     for (std::int64_t r = 0; r < block.rows; ++r) {
       const double* row = exact_.queries(block) + r * dim;
       for (std::int64_t c = 0; c < dim; ++c) query.data()[c] = static_cast<float>(row[c]);
-      round_row(query.data(), dim, queries_.data() + (block.begin + r) * padded,
-                query_scales_.data() + (block.begin + r) * num_chunks(dim));
+      const RowToRound to_round = {query.data(), dim, queries_.data() + (block.begin + r) * padded,
+                                   query_scales_.data() + (block.begin + r) * num_chunks(dim)};
+      round_rows({&to_round, 1});
     }
   }
 }
@@ -239,9 +264,11 @@ void RoundedReference::narrow(const Block& block, const AttentionReference::Exac
     narrow_row(exact.products + begin, visible, block.stride, out.products.data() + begin);
     narrow_row(exact.probabilities + begin, visible, block.stride, out.probabilities.data() + begin);
     out.top[static_cast<std::size_t>(r)] = rounded_top_keys(out.products.data() + begin, visible, row.top);
-    round_weights(out.probabilities.data() + begin, visible, block.stride, chunks, out.rounded.data() + begin,
-                  out.scales.data() + r * chunks);
   }
+  round_weights(
+      out.probabilities.data(), block.rows, block.stride,
+      [&](std::int64_t r) { return exact_.row(block.begin + r).visible; }, chunks, out.rounded.data(),
+      out.scales.data());
 }
 
 void ErrorPanels::assign(const HeadTensors& exact, const SeenTensor& key_hat, const SeenTensor& value_hat) {

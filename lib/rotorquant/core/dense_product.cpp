@@ -55,7 +55,8 @@ void tile_product(const float* x, std::int64_t x_stride, const float* a, std::in
 
 // The columns of one tile's width.
 template <std::int64_t vectors>
-void column_product(HostView<const float> x, HostView<const float> a, std::int64_t column, HostView<float> y) {
+void column_product(HostView<const float> x, HostView<const float> a, std::int64_t column,
+                    HostView<float> y) {
   std::int64_t r = 0;
   for (; r + tile_rows <= x.rows; r += tile_rows) {
     tile_product<tile_rows, vectors>(x.row(r), x.cols, a.data + column, a.rows, a.cols, y.row(r) + column);

@@ -2,6 +2,7 @@
 // definition.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <tuple>
@@ -39,7 +40,8 @@ Rounded round(const float* x, std::int64_t count) {
   out.padded.resize(static_cast<std::size_t>(round_up(count, 16)), 0.0F);
   out.values.resize(out.padded.size(), std::int16_t{-1});
   out.scales.resize(static_cast<std::size_t>(num_chunks(count)));
-  round_row(out.padded.data(), count, out.values.data(), out.scales.data());
+  const RowToRound row = {out.padded.data(), count, out.values.data(), out.scales.data()};
+  round_rows({&row, 1});
   return out;
 }
 
@@ -135,10 +137,15 @@ TEST(IntegerProduct, EqualsTheSumOfRoundedProducts) {
             expected += term;
             magnitude += std::abs(term);
           }
-          // The integers are those above but for elements at a half; what follows them is float32.
-          const double unit = static_cast<double>(column.scales[0]);
+          // The integers are those above but for a few elements at a half, each of which moves the sum by a unit
+          // times the other factor; what follows them is float32.
+          const double unit = static_cast<double>(*std::ranges::max_element(column.scales));
+          double factor = 0.0;
+          for (std::int64_t k = 0; k < depth; ++k)
+            factor =
+                std::max(factor, std::abs(static_cast<double>(a[static_cast<std::size_t>(r * depth + k)])));
           ASSERT_NEAR(static_cast<double>(c[static_cast<std::size_t>(r * c_stride + j)]), expected,
-                      4e-7 * magnitude + 3.0 * unit)
+                      4e-7 * magnitude + 3.0 * unit * factor)
               << rows << " " << depth << " " << cols << " " << r << "," << j;
         }
       }

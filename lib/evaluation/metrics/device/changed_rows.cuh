@@ -62,6 +62,7 @@ struct LaneGroup {
 class DeviceLaneSum {
  public:
   __device__ void add(float term) { part_ += term; }
+  __device__ void add_product(float a, float b) { part_ = multiply_add(a, b, part_); }
   __device__ void carry() {
     sum_ += static_cast<double>(part_);
     part_ = 0.0F;
@@ -140,9 +141,9 @@ __device__ inline float sum_row(const LaneGroup& group, const DeviceRow& row, st
       least = fminf(least, error);
       most = fmaxf(most, error);
       error_sum.add(error);
-      squares.add(error * error);
-      error_truth.add(error * (row.products[j] - row.mean_product));
-      expected.add(row.probabilities[j] * error);
+      squares.add_product(error, error);
+      error_truth.add_product(error, row.products[j] - row.mean_product);
+      expected.add_product(row.probabilities[j], error);
     }
     error_sum.carry();
     squares.carry();
@@ -171,7 +172,7 @@ __device__ inline void change_narrowly(const LaneGroup& group, const DeviceRow& 
       const float x = scale * (errors[j] - mean);
       const float probability = row.probabilities[j];
       const float g = second_order_exponential<float, std::uint32_t>(x);
-      second_order.add(probability * g);
+      second_order.add_product(probability, g);
       errors[j] = probability * (x + g);
     }
     second_order.carry();
@@ -180,7 +181,7 @@ __device__ inline void change_narrowly(const LaneGroup& group, const DeviceRow& 
   const auto shift = static_cast<float>(result.second_order);
   const auto inverse = static_cast<float>(1.0 / (1.0 + result.second_order));
   for (std::int32_t j = group.lane; j < padded; j += lanes) {
-    errors[j] = (errors[j] - shift * row.probabilities[j]) * inverse;
+    errors[j] = multiply_add(row.probabilities[j], -shift, errors[j]) * inverse;
   }
 }
 
@@ -240,7 +241,7 @@ __device__ inline ChunkScale scale_of(float largest, float squares) {
 
 __device__ inline ChunkScale chunk_scale(const LaneGroup& group, const float* x, std::int32_t count) {
   float plain = 0.0F;
-  for (std::int32_t i = group.lane; i < count; i += lanes) plain += x[i] * x[i];
+  for (std::int32_t i = group.lane; i < count; i += lanes) plain = multiply_add(x[i], x[i], plain);
   plain = group.ordered_sum(plain);
   if (plain > least_squares && plain < most_squares) return scale_of(1.0F, plain);
   float largest = 0.0F;
@@ -250,7 +251,7 @@ __device__ inline ChunkScale chunk_scale(const LaneGroup& group, const float* x,
   float squares = 0.0F;
   for (std::int32_t i = group.lane; i < count; i += lanes) {
     const float share = x[i] * inverse;
-    squares += share * share;
+    squares = multiply_add(share, share, squares);
   }
   return scale_of(largest, group.ordered_sum(squares));
 }
@@ -266,7 +267,8 @@ __device__ inline void round_changes(const LaneGroup& group, std::int32_t visibl
     ChunkScale scale = {};
     if (begin < end) scale = chunk_scale(group, errors + begin, end - begin);
     for (std::int32_t j = begin + group.lane; j < end; j += lanes) {
-      changes[j] = static_cast<std::int16_t>(__float_as_int(errors[j] * scale.factor + rounding_shift));
+      changes[j] =
+          static_cast<std::int16_t>(__float_as_int(multiply_add(errors[j], scale.factor, rounding_shift)));
     }
     if (group.lane == 0) scales[chunk] = scale.inverse;
   }
