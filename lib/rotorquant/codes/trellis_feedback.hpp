@@ -35,6 +35,11 @@ class TrellisFeedback {
   void encode(const TrellisCode& code, const float* y, float scale, unsigned seam, std::uint8_t* symbols,
               Workspace& workspace) const;
 
+  // What a step's cost goes by, for other implementations.
+  std::span<const float> weights() const { return weights_; }                  // [used] D
+  std::span<const float> factors() const { return factors_; }                  // [used, used]: [j, t] L_tj
+  std::span<const float> initial_factors() const { return initial_factors_; }  // [unused, used]
+
  private:
   std::vector<std::uint16_t> used_;     // coordinates with bits
   std::vector<std::uint16_t> unused_;   // the others

@@ -1,7 +1,6 @@
-#include "rotorquant/device/calibrated_key_encoder.cuh"
-#include "rotorquant/device/elements.cuh"
+#include "rotorquant/device/calibrated_pairs.cuh"
+#include "rotorquant/device/calibrated_symbols.cuh"
 #include "rotorquant/device/launch.cuh"
-#include "rotorquant/device/refusals.cuh"
 
 namespace rotorquant::device {
 namespace {
@@ -11,33 +10,19 @@ template <typename T>
 __global__ void encode_kernel(const __grid_constant__ CalibratedView codec, bool searches, const T* x,
                               std::int64_t n, std::uint8_t* codes, unsigned long long* refusals) {
   extern __shared__ uint4 memory[];
-  const CalibratedTile tile(codec, true);
-  const CalibratedArrays arrays(tile, reinterpret_cast<std::uint8_t*>(memory));
+  const CalibratedArrays arrays = CalibratedTile(codec, true).at(memory);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
   const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
   arrays.load_tables(codec);
-  unsigned infinite = 0;  // rows, a bit each
-  for (int begin = 0; begin < codec.dim; begin += warp_size) {
-    const int c = begin + static_cast<int>(threadIdx.x);
-    const float moved = c < codec.dim ? __ldg(codec.shift + c) : 0.0F;
-#pragma unroll 8
-    for (int r = 0; r < warp_size; ++r) {
-      if (r >= count || c >= codec.dim) continue;
-      const float value = to_float(x[(first + r) * codec.dim + c]);
-      infinite |= isfinite(value) != 0 ? 0U : 1U << r;
-      arrays.columns[c * column_pitch + r] = __fsub_rn(value, moved);
-    }
-  }
-  infinite = __reduce_or_sync(0xFFFFFFFFU, infinite);
-  if (infinite >> threadIdx.x & 1U) refuse(refusals, first + threadIdx.x, Refusal::value);
-  __syncwarp();
+  load_shifted(codec, x, first, count, arrays.columns, refusals);
   if (static_cast<int>(threadIdx.x) < count) {
-    const KeyEncoder encoder(codec, arrays);
-    if (!encoder.transform()) refuse(refusals, first + threadIdx.x, Refusal::transform);
-    const KeyChoice choice = searches ? encoder.cheapest() : encoder.nearest();
+    const PairSearch pairs(codec, arrays);
+    if (!pairs.transform()) refuse(refusals, first + threadIdx.x, Refusal::transform);
+    const KeyChoice choice = searches ? pairs.cheapest() : pairs.nearest();
     if (searches && !(choice.cost < INFINITY)) refuse(refusals, first + threadIdx.x, Refusal::cost);
-    encoder.find_symbols(choice);
-    encoder.write(choice);
+    const SymbolSearch symbols(codec, arrays);
+    symbols.find(choice);
+    symbols.write(choice);
   }
   __syncwarp();
   copy_codes(arrays.codes, codes + first * codec.code_bytes, codec.code_bytes, count);

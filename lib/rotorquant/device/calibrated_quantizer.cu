@@ -138,7 +138,15 @@ CalibratedQuantizer::CalibratedQuantizer(std::shared_ptr<const Quantizer> owner,
       scales_(copy_of(codec.scale_codes().scales())),
       diagonal_(diagonal_of(codec)),
       metric_(padded_rows(codec.metric(), static_cast<std::size_t>(codec.dim()), stride_of_metric(codec))),
-      energies_(copy_of(codec.scale_codes().energies())) {}
+      energies_(copy_of(codec.scale_codes().energies())) {
+  if (codec.trellis() == nullptr) return;
+  trellis_.emplace(codec);
+  trellis_encoder_.emplace(view(), trellis_->view());
+}
+
+CalibratedTrellisView CalibratedQuantizer::trellis_view() const {
+  return trellis_ ? trellis_->view() : CalibratedTrellisView{};
+}
 
 CalibratedView CalibratedQuantizer::view() const {
   const CalibratedParameters& parameters = codec_.parameters();
@@ -180,14 +188,18 @@ void CalibratedQuantizer::encode(DeviceStream stream, const ConstDeviceTensor& x
                                  Codes<Space::cuda> codes) const {
   check_shape("encode: rows", x.rows, x.cols, codes.count, dim());
   const CurrentDevice current(gpu_);
-  encode_calibrated_rows(stream, view(), x, codes.arrays[0], refusals_.data());
+  if (trellis_encoder_) {
+    trellis_encoder_->encode(stream, view(), trellis_view(), x, codes.arrays[0], refusals_.data());
+  } else {
+    encode_calibrated_rows(stream, view(), x, codes.arrays[0], refusals_.data());
+  }
 }
 
 void CalibratedQuantizer::decode(DeviceStream stream, ConstCodes<Space::cuda> codes,
                                  const DeviceTensor& x) const {
   check_shape("decode: rows", x.rows, x.cols, codes.count, dim());
   const CurrentDevice current(gpu_);
-  decode_calibrated_rows(stream, view(), codes.arrays[0], x, refusals_.data());
+  decode_calibrated_rows(stream, view(), trellis_view(), codes.arrays[0], x, refusals_.data());
 }
 
 void CalibratedQuantizer::score(DeviceStream stream, DeviceWorkspace&, DeviceView<const float> queries,
@@ -195,8 +207,8 @@ void CalibratedQuantizer::score(DeviceStream stream, DeviceWorkspace&, DeviceVie
   check_shape("score: queries", queries.rows, queries.cols, queries.rows, dim());
   check_shape("score: scores", scores.rows, scores.cols, queries.rows, codes.count);
   const CurrentDevice current(gpu_);
-  score_calibrated_rows(stream, view(), queries.data, queries.rows, codes.arrays[0], codes.count, scores.data,
-                        refusals_.data());
+  score_calibrated_rows(stream, view(), trellis_view(), queries.data, queries.rows, codes.arrays[0],
+                        codes.count, scores.data, refusals_.data());
 }
 
 }  // namespace rotorquant::device

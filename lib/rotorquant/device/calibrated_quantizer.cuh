@@ -1,8 +1,10 @@
 #pragma once
-// The device form of calibrated codecs with scalar levels; scores are of keys before RoPE.
+// The device form of calibrated codecs; scores are of keys before RoPE.
 #include <memory>
+#include <optional>
 
 #include "rotorquant/device/calibrated_rows.cuh"
+#include "rotorquant/device/calibrated_trellis_encode.cuh"
 #include "rotorquant/device/refusals.cuh"
 #include "rotorquant/device/runtime.cuh"
 
@@ -21,6 +23,7 @@ class CalibratedQuantizer final : public DeviceQuantizer {
 
  private:
   CalibratedView view() const;
+  CalibratedTrellisView trellis_view() const;
 
   std::shared_ptr<const Quantizer> owner_;  // keeps codec_ alive
   const CalibratedCodec& codec_;
@@ -32,6 +35,8 @@ class CalibratedQuantizer final : public DeviceQuantizer {
   Buffer<float> levels_, boundaries_;
   Buffer<float> shift_, centroids_, transformed_, offsets_, scales_, diagonal_, metric_;
   Buffer<double> energies_;
+  std::optional<CalibratedTrellisTables> trellis_;
+  std::optional<CalibratedTrellisEncoder> trellis_encoder_;
   RefusalWord refusals_;
 };
 

@@ -1,7 +1,5 @@
-#include "rotorquant/device/calibrated_rows.cuh"
-#include "rotorquant/device/elements.cuh"
+#include "rotorquant/device/calibrated_tile.cuh"
 #include "rotorquant/device/launch.cuh"
-#include "rotorquant/device/refusals.cuh"
 
 namespace rotorquant::device {
 namespace {
@@ -18,6 +16,60 @@ __device__ std::uint32_t read_bits(const std::uint8_t* code, int bit, int end) {
   return static_cast<std::uint32_t>(word >> (bit % 8));
 }
 
+// Levels of the thread's code times their scales, in their slots of `column`.
+__device__ void read_levels(const CalibratedView& codec, const CalibratedArrays& arrays,
+                            const std::uint8_t* code, int end) {
+  for (int begin = 0; begin < codec.dim; begin += warp_size) {
+    std::uint32_t planes[max_width];
+    int start = 0;
+#pragma unroll
+    for (int k = 0; k < max_width; ++k) {
+      const int there = codec.ends[k + 1] - begin;
+      planes[k] = there > 0 ? read_bits(code, start + begin, end) : 0U;
+      if (there > 0 && there < warp_size) planes[k] &= (1U << there) - 1U;
+      start += codec.ends[k + 1];
+    }
+    const int positions = min(warp_size, codec.dim - begin);
+#pragma unroll 4
+    for (int i = 0; i < positions; ++i) {
+      const uint4 place = __ldg(reinterpret_cast<const uint4*>(codec.places + begin + i));
+      unsigned symbol = 0;
+#pragma unroll
+      for (int k = 0; k < max_width; ++k) symbol |= (planes[k] >> i & 1U) << k;
+      arrays.column[place.x * column_pitch] =
+          __fmul_rn(arrays.levels[place.z + symbol], __uint_as_float(place.y));
+    }
+  }
+}
+// The same of a trellis code (CalibratedTrellis::decode).
+__device__ void read_trellis(const CalibratedView& codec, const CalibratedTrellisView& trellis,
+                             const CalibratedArrays& arrays, const std::uint8_t* code) {
+  const auto bit_at = [&](int bit) { return code[bit / 8] >> (bit % 8) & 1U; };
+  const auto put = [&](int position, float value) {
+    const uint4 place = __ldg(reinterpret_cast<const uint4*>(codec.places + position));
+    arrays.column[place.x * column_pitch] = __fmul_rn(value, __uint_as_float(place.y));
+  };
+  unsigned state = 0;  // of a circle shorter than the register, walked more than once
+  for (int i = trellis.memory; i > 0; --i) {
+    const int last = (trellis.used - i % trellis.used) % trellis.used;
+    state = state << 1 | bit_at(trellis.coordinates[last].position);
+  }
+  const unsigned mask = (2U << trellis.memory) - 1U;
+  for (int t = 0; t < trellis.used; ++t) {
+    const UsedCoordinate at = trellis.coordinates[t];
+    state = (state << 1 | bit_at(at.position)) & mask;
+    unsigned upper = 0;
+    int start = codec.ends[1];  // of the plane
+    for (int plane = 1; plane < at.width; ++plane) {
+      upper |= bit_at(start + at.position) << (plane - 1);
+      start += codec.ends[plane + 1];
+    }
+    const int level = static_cast<int>(upper << (trellis.memory + 1) | state);
+    put(at.position, __ldg(trellis.values + at.levels.first_value + level));
+  }
+  for (int position = trellis.used; position < codec.dim; ++position) put(position, 0.0F);
+}
+
 // What a code says beside the key's column.
 struct KeyFields {
   int centroid = 0;
@@ -25,9 +77,9 @@ struct KeyFields {
 };
 
 // Decodes the block's codes to columns x^ - c - h over n, and their fields. The warp is in step at its end.
-__device__ KeyFields decode_columns(const CalibratedView& codec, const CalibratedArrays& arrays,
-                                    const std::uint8_t* codes, std::int64_t first, int count,
-                                    unsigned long long* refusals) {
+__device__ KeyFields decode_columns(const CalibratedView& codec, const CalibratedTrellisView& trellis,
+                                    const CalibratedArrays& arrays, const std::uint8_t* codes,
+                                    std::int64_t first, int count, unsigned long long* refusals) {
   arrays.load_tables(codec);
   copy_codes(codes + first * codec.code_bytes, arrays.codes, codec.code_bytes, count);
   __syncwarp();
@@ -35,27 +87,7 @@ __device__ KeyFields decode_columns(const CalibratedView& codec, const Calibrate
   if (static_cast<int>(threadIdx.x) < count) {
     const std::uint8_t* const code = arrays.codes + threadIdx.x * codec.code_bytes;
     const int end = codec.scale_bit() + codec.scale_bits;
-    for (int begin = 0; begin < codec.dim; begin += warp_size) {
-      std::uint32_t planes[max_width];
-      int start = 0;
-#pragma unroll
-      for (int k = 0; k < max_width; ++k) {
-        const int there = codec.ends[k + 1] - begin;
-        planes[k] = there > 0 ? read_bits(code, start + begin, end) : 0U;
-        if (there > 0 && there < warp_size) planes[k] &= (1U << there) - 1U;
-        start += codec.ends[k + 1];
-      }
-      const int positions = min(warp_size, codec.dim - begin);
-#pragma unroll 4
-      for (int i = 0; i < positions; ++i) {
-        const uint4 place = __ldg(reinterpret_cast<const uint4*>(codec.places + begin + i));
-        unsigned symbol = 0;
-#pragma unroll
-        for (int k = 0; k < max_width; ++k) symbol |= (planes[k] >> i & 1U) << k;
-        arrays.column[place.x * column_pitch] =
-            __fmul_rn(arrays.levels[place.z + symbol], __uint_as_float(place.y));
-      }
-    }
+    trellis.used > 0 ? read_trellis(codec, trellis, arrays, code) : read_levels(codec, arrays, code, end);
     fields.centroid = static_cast<int>(codec.centroid_bits == 0 ? 0U
                                                                 : read_bits(code, codec.centroid_bit(), end) &
                                                                       ((1U << codec.centroid_bits) - 1U));
@@ -71,14 +103,14 @@ __device__ KeyFields decode_columns(const CalibratedView& codec, const Calibrate
 }
 
 template <typename T>
-__global__ void decode_kernel(const __grid_constant__ CalibratedView codec, const std::uint8_t* codes,
-                              std::int64_t n, T* x, unsigned long long* refusals) {
+__global__ void decode_kernel(const __grid_constant__ CalibratedView codec,
+                              const __grid_constant__ CalibratedTrellisView trellis,
+                              const std::uint8_t* codes, std::int64_t n, T* x, unsigned long long* refusals) {
   extern __shared__ uint4 memory[];
-  const CalibratedTile tile(codec, false);
-  const CalibratedArrays arrays(tile, reinterpret_cast<std::uint8_t*>(memory));
+  const CalibratedArrays arrays = CalibratedTile(codec, false).at(memory);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
   const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
-  const KeyFields fields = decode_columns(codec, arrays, codes, first, count, refusals);
+  const KeyFields fields = decode_columns(codec, trellis, arrays, codes, first, count, refusals);
   for (int begin = 0; begin < codec.dim; begin += warp_size) {
     const int c = begin + static_cast<int>(threadIdx.x);
 #pragma unroll 8
@@ -92,15 +124,15 @@ __global__ void decode_kernel(const __grid_constant__ CalibratedView codec, cons
   }
 }
 
-__global__ void score_kernel(const __grid_constant__ CalibratedView codec, const float* queries,
+__global__ void score_kernel(const __grid_constant__ CalibratedView codec,
+                             const __grid_constant__ CalibratedTrellisView trellis, const float* queries,
                              std::int64_t m, const std::uint8_t* codes, std::int64_t n, float* scores,
                              unsigned long long* refusals) {
   extern __shared__ uint4 memory[];
-  const CalibratedTile tile(codec, false);
-  const CalibratedArrays arrays(tile, reinterpret_cast<std::uint8_t*>(memory));
+  const CalibratedArrays arrays = CalibratedTile(codec, false).at(memory);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
   const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
-  const KeyFields fields = decode_columns(codec, arrays, codes, first, count, refusals);
+  const KeyFields fields = decode_columns(codec, trellis, arrays, codes, first, count, refusals);
   if (static_cast<int>(threadIdx.x) >= count) return;
   const float* const offset = codec.offsets + static_cast<std::int64_t>(fields.centroid) * codec.dim;
   for (int c = 0; c < codec.dim; ++c) {
@@ -117,20 +149,22 @@ __global__ void score_kernel(const __grid_constant__ CalibratedView codec, const
 
 }  // namespace
 
-void decode_calibrated_rows(cudaStream_t stream, const CalibratedView& codec, const std::uint8_t* codes,
+void decode_calibrated_rows(cudaStream_t stream, const CalibratedView& codec,
+                            const CalibratedTrellisView& trellis, const std::uint8_t* codes,
                             const DeviceTensor& x, unsigned long long* refusals) {
   dispatch_element(x.type, [&](auto element) {
     using T = decltype(element);
     launch_rows("decode", decode_kernel<T>, stream, x.rows, CalibratedTile(codec, false).bytes(), codec,
-                codes, x.rows, static_cast<T*>(x.data), refusals);
+                trellis, codes, x.rows, static_cast<T*>(x.data), refusals);
   });
 }
 
-void score_calibrated_rows(cudaStream_t stream, const CalibratedView& codec, const float* queries,
-                           std::int64_t m, const std::uint8_t* codes, std::int64_t n, float* scores,
+void score_calibrated_rows(cudaStream_t stream, const CalibratedView& codec,
+                           const CalibratedTrellisView& trellis, const float* queries, std::int64_t m,
+                           const std::uint8_t* codes, std::int64_t n, float* scores,
                            unsigned long long* refusals) {
-  launch_rows("score", score_kernel, stream, n, CalibratedTile(codec, false).bytes(), codec, queries, m,
-              codes, n, scores, refusals);
+  launch_rows("score", score_kernel, stream, n, CalibratedTile(codec, false).bytes(), codec, trellis, queries,
+              m, codes, n, scores, refusals);
 }
 
 }  // namespace rotorquant::device

@@ -1,5 +1,5 @@
 #pragma once
-// Launches of kernels over tiles of 32 rows, one warp a block.
+// Launches of kernels over tiles of 32 rows, a tile a block.
 #include <limits>
 
 #include "rotorquant/device/rotation.cuh"
@@ -29,16 +29,23 @@ int resident_blocks(const char* name, Kernel kernel, int threads, std::size_t sh
 }
 
 template <typename... Parameters, typename... Arguments>
-void launch_rows(const char* name, void (*kernel)(Parameters...), cudaStream_t stream, std::int64_t rows,
-                 std::size_t shared_bytes, const Arguments&... arguments) {
+void launch_tiles(const char* name, void (*kernel)(Parameters...), cudaStream_t stream, std::int64_t rows,
+                  int warps, std::size_t shared_bytes, const Arguments&... arguments) {
   if (rows == 0) return;
   const std::int64_t blocks = (rows + warp_size - 1) / warp_size;
   if (blocks > std::numeric_limits<std::int32_t>::max()) {
     throw Error(std::string(name) + ": " + std::to_string(rows) + " vectors in one call; valid: up to 2^36");
   }
   allow_shared_memory(name, kernel, shared_bytes);
-  kernel<<<static_cast<unsigned>(blocks), warp_size, shared_bytes, stream>>>(arguments...);
+  kernel<<<static_cast<unsigned>(blocks), warps * warp_size, shared_bytes, stream>>>(arguments...);
   check_launch(name);
+}
+
+// With one warp a tile.
+template <typename... Parameters, typename... Arguments>
+void launch_rows(const char* name, void (*kernel)(Parameters...), cudaStream_t stream, std::int64_t rows,
+                 std::size_t shared_bytes, const Arguments&... arguments) {
+  launch_tiles(name, kernel, stream, rows, 1, shared_bytes, arguments...);
 }
 
 }  // namespace rotorquant::device

@@ -1,4 +1,3 @@
-#include "rotorquant/codes/trellis_kernels.hpp"
 #include "rotorquant/device/elements.cuh"
 #include "rotorquant/device/launch.cuh"
 #include "rotorquant/device/refusals.cuh"
@@ -9,7 +8,6 @@
 namespace rotorquant::device {
 namespace {
 
-using trellis::exhaustive_used;
 using namespace trellis_search;
 
 constexpr int most_warps = 8;  // a block
@@ -132,21 +130,14 @@ __global__ void __launch_bounds__(most_warps* warp_size, 2)
             }
             encoder.forward(0, t.dim, cost, kept);
           } else if (whole) {
-            float best[together];
+            const float2* at[together];
+            int best[together];
 #pragma unroll
-            for (int j = 0; j < together; ++j) best[j] = INFINITY;
-            for (int start = 0; start < states; ++start) {
-              std::uint32_t* const none[together] = {};
+            for (int j = 0; j < together; ++j) at[j] = encoder.steps_of(j);
+            Recursion<memory, Encoder<memory, shared_tables>>(encoder).best_registers(at, t.dim, best);
 #pragma unroll
-              for (int j = 0; j < together; ++j) cost[j] = lane % states == start ? 0.0F : INFINITY;
-              encoder.forward(0, t.dim, cost, none);
-#pragma unroll
-              for (int j = 0; j < together; ++j) {
-                const float closed = __shfl_sync(all_lanes, cost[j], start);
-                if (!(closed < best[j])) continue;
-                best[j] = closed;
-                if (lane == v + j) seam = start;
-              }
+            for (int j = 0; j < together; ++j) {
+              if (lane == v + j) seam = best[j];
             }
           } else {
             std::uint32_t* const none[together] = {};
@@ -156,7 +147,7 @@ __global__ void __launch_bounds__(most_warps* warp_size, 2)
             encoder.forward(context, context, cost, kept);
 #pragma unroll
             for (int j = 0; j < together; ++j) {
-              const int best = Encoder<memory, shared_tables>::best_state(cost[j]);
+              const int best = best_state(cost[j]);
               if (lane == v + j) seam = best;
             }
           }
@@ -165,7 +156,7 @@ __global__ void __launch_bounds__(most_warps* warp_size, 2)
         if (round == 0 && t.dim > exhaustive_used) {
           const std::uint32_t* const kept = survivors + own * layout.survivor_pitch;
           const int context = t.dim < seam_context ? t.dim : seam_context;
-          for (int i = context - 1; i >= 0; --i) seam = Encoder<memory, shared_tables>::before(seam, kept[i]);
+          for (int i = context - 1; i >= 0; --i) seam = state_before(memory, seam, kept[i]);
           __syncwarp();
         }
       }

@@ -1,20 +1,12 @@
 #pragma once
-// The search for the best path through a trellis, a warp to a pass, and the packing of what it found: the
-// operations of codes/trellis_serial.cpp in its order, each rounded by itself.
-#include "rotorquant/codes/trellis_kernels.hpp"
+// What the encoder of the value format searches the trellis with, and the packing of what it found.
 #include "rotorquant/device/scalar_rows.cuh"
 #include "rotorquant/device/trellis_encode.cuh"
-#include "rotorquant/device/warp_tile.cuh"
+#include "rotorquant/device/trellis_recursion.cuh"
 
 namespace rotorquant::device::trellis_search {
 
-using trellis::seam_context;
-using trellis::steps_between_rebasing;
-
-inline constexpr unsigned all_lanes = 0xFFFFFFFFU;
 inline constexpr int scale_codes = 256;
-// Vectors in one pass of the trellis.
-inline constexpr int together = 2;
 
 // What a block has in shared memory: first what its warps share, then each warp's own.
 struct EncodeLayout {
@@ -40,25 +32,10 @@ struct EncodeLayout {
   }
 };
 
-// m and h of r = q and r = q + 2^M. Up to 7 bits they are multiples of 1/64 up to 4, which bfloat16 holds
-// exactly.
-__device__ __forceinline__ uint2 pack_row(const float4& row) {
-  return make_uint2(__float_as_uint(row.x) | __float_as_uint(row.y) >> 16,
-                    __float_as_uint(row.z) | __float_as_uint(row.w) >> 16);
-}
-__device__ __forceinline__ float4 unpack_row(uint2 row) {
-  return make_float4(__uint_as_float(row.x & 0xFFFF0000U), __uint_as_float(row.x << 16),
-                     __uint_as_float(row.y & 0xFFFF0000U), __uint_as_float(row.y << 16));
-}
-
-__device__ __forceinline__ int cell_of(const TrellisLevels::Cells& cells, float y) {
-  const float position = __fmul_rn(__fsub_rn(y, cells.origin), cells.per_unit);
-  return static_cast<int>(fminf(fmaxf(position, 0.0F), cells.last));
-}
-
 template <int memory, bool shared_tables>
 struct Encoder {
   static constexpr int states = 1 << memory;
+  using Step = float2;
   const TrellisView& t;
   const EncodeLayout& layout;
   const float* scales;       // shared [256]
@@ -89,72 +66,17 @@ struct Encoder {
     }
   }
 
-  // One step of the recursion of trellis_kernels.hpp; returns the survivors' word.
-  __device__ __forceinline__ unsigned step(const float2& at, int q, float& cost) const {
-    const float4 levels = row(__float_as_int(at.y) + q);
-    const float error_a = __fsub_rn(fabsf(__fsub_rn(at.x, levels.x)), levels.y);
-    const float error_b = __fsub_rn(fabsf(__fsub_rn(at.x, levels.z)), levels.w);
-    const float a = __fadd_rn(__shfl_sync(all_lanes, cost, q >> 1), __fmul_rn(error_a, error_a));
-    const float b =
-        __fadd_rn(__shfl_sync(all_lanes, cost, (q >> 1) + states / 2), __fmul_rn(error_b, error_b));
-    cost = fminf(a, b);
-    return __ballot_sync(all_lanes, b < a);
-  }
-
-  // Steps first .. first + count - 1, unrolled; lane i keeps the survivors of step i.
-  template <int count>
-  __device__ __forceinline__ void run(const float2* const (&at)[together], int first, float (&cost)[together],
-                                      unsigned (&kept)[together]) const {
-    const int lane = static_cast<int>(threadIdx.x % warp_size);
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-#pragma unroll
-      for (int j = 0; j < together; ++j) {
-        const unsigned word = step(at[j][first + i], lane % states, cost[j]);
-        if (lane == first + i) kept[j] = word;
-      }
-    }
+  __device__ __forceinline__ float2 distortions(const float2& at, int q) const {
+    return distortions_of(at.x, row(__float_as_int(at.y) + q));
   }
 
   // `count` steps from step `begin` on for all vectors. survivors[j] may be nullptr.
   __device__ void forward(int begin, int count, float (&cost)[together],
                           std::uint32_t* const (&survivors)[together]) const {
-    const int lane = static_cast<int>(threadIdx.x % warp_size);
-    for (int base = 0; base < count; base += steps_between_rebasing) {
-      const float2* at[together];
+    const float2* at[together];
 #pragma unroll
-      for (int j = 0; j < together; ++j) at[j] = steps_of(j) + begin + base;
-      unsigned kept[together] = {};
-      const int left = count - base;
-      if (left >= steps_between_rebasing) {
-        run<steps_between_rebasing>(at, 0, cost, kept);
-#pragma unroll
-        for (int j = 0; j < together; ++j) {
-          // Costs are not negative, so that their bits are in their order.
-          const unsigned least = __reduce_min_sync(all_lanes, __float_as_uint(cost[j]));
-          cost[j] = __fsub_rn(cost[j], __uint_as_float(least));
-        }
-      } else {
-        int i = 0;
-        for (; i + 4 <= left; i += 4) run<4>(at, i, cost, kept);
-        for (; i < left; ++i) run<1>(at, i, cost, kept);
-      }
-#pragma unroll
-      for (int j = 0; j < together; ++j) {
-        if (survivors[j] != nullptr && lane < steps_between_rebasing && lane < left)
-          survivors[j][base + lane] = kept[j];
-      }
-    }
-  }
-
-  // The first state of least cost.
-  static __device__ __forceinline__ int best_state(float cost) {
-    const unsigned least = __reduce_min_sync(all_lanes, __float_as_uint(cost));
-    return __ffs(static_cast<int>(__ballot_sync(all_lanes, __float_as_uint(cost) == least))) - 1;
-  }
-
-  static __device__ __forceinline__ int before(int state, unsigned survivors) {
-    return state >> 1 | static_cast<int>((survivors >> state) & 1U) << (memory - 1);
+    for (int j = 0; j < together; ++j) at[j] = steps_of(j) + begin;
+    Recursion<memory, Encoder>(*this).forward(at, count, cost, survivors);
   }
 
   // Follows the path of one vector back from the seam. Each word of survivors gives way to the place of the
@@ -162,7 +84,7 @@ struct Encoder {
   __device__ void trace(const float* y, float inverse, int seam, std::uint32_t* survivors) const {
     int state = seam;
     for (int c = t.dim - 1; c >= 0; --c) {
-      const int previous = before(state, survivors[c]);
+      const int previous = state_before(memory, state, survivors[c]);
       const int r = previous << 1 | (state & 1);
       const float value = __fmul_rn(y[c], inverse);
       const TrellisWidthView& width = width_at(c);
@@ -205,15 +127,6 @@ __device__ inline double inner_product(int dim, const A& a, const B& b) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) sum = __dadd_rn(sum, partial[i]);
   return sum;
-}
-
-// ORs `bits` in from bit `first` of zeroed words on.
-__device__ inline void put_bits(std::uint32_t* words, int first, std::uint32_t bits) {
-  atomicOr(words + first / 32, bits << (first % 32));
-  if (first % 32 != 0) {
-    const std::uint32_t rest = bits >> (32 - first % 32);
-    if (rest != 0) atomicOr(words + first / 32 + 1, rest);
-  }
 }
 
 // Packs one vector, whose places of values (trace) are given, by the whole warp.

@@ -1,7 +1,8 @@
 #pragma once
-// Tables of one trellis value format (codes/trellis_value_format.hpp) in device memory, for its encoder and
-// decoders.
+// Tables of trellis levels in device memory, and those of one value format (codes/trellis_value_format.hpp)
+// for its encoder and decoders.
 #include <cstdint>
+#include <vector>
 
 #include "rotorquant/codes/trellis_value_format.hpp"
 #include "rotorquant/device/runtime.cuh"
@@ -18,6 +19,15 @@ struct TrellisWidthView {
   int first_row;     // of its cells among the rows
   int first_choice;  // of its cells among the choices
   int first_value;   // among the values
+};
+
+// The levels of several widths, one after the other.
+struct TrellisLevelArrays {
+  std::vector<float> values;          // [2^(width + M)] of each
+  std::vector<float4> rows;           // [cells, 2^M] of each: m[q], h[q], m[q + 2^M], h[q + 2^M]
+  std::vector<std::uint8_t> choices;  // [cells, 2, 2^(M + 1)] of each
+
+  TrellisWidthView append(const TrellisLevels& levels);
 };
 
 struct TrellisView {

@@ -13,6 +13,12 @@
 #include "rotorquant/device/device_quantizer.hpp"
 
 namespace rotorquant {
+namespace {
+
+// What the lanes of a warp hold.
+constexpr int most_device_pairs = 32;
+
+}  // namespace
 
 WidthDistortions code_distortions(const CalibratedCode& code) {
   return code.kind == CalibratedCodecKind::trellis ? trellis_distortions(code.memory)
@@ -144,7 +150,10 @@ void CalibratedCodec::make_grids() {
 
 std::optional<std::string> CalibratedCodec::unsupported_on(Space space) const {
   if (space == Space::cpu) return std::nullopt;
-  if (trellis_) return "calibrated keys in trellis codes have scores and attention on a GPU alone";
+  if (trellis_ &&
+      (search_.trellis_candidates > most_device_pairs || search_.trellis_refinements > most_device_pairs)) {
+    return "a GPU tries up to " + std::to_string(most_device_pairs) + " pairs of centroid and scale";
+  }
   return unsupported_device_dim(layout_.dim);
 }
 

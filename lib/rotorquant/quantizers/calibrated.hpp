@@ -72,7 +72,7 @@ class CalibratedCodec final : public Quantizer {
   void decode_tensor(const Context& context, ConstCodes<Space::cpu> codes,
                      const HostTensor& x) const override;
 
-  // Scalar levels at up to max_device_dim coordinates: encode, decode and scores of keys before RoPE.
+  // On a GPU up to max_device_dim coordinates: encode, decode and scores of keys before RoPE.
   std::optional<std::string> unsupported_on(Space space) const override;
 
   const CalibratedParameters& parameters() const { return *parameters_; }
@@ -92,7 +92,8 @@ class CalibratedCodec final : public Quantizer {
     return centroids_forward_;
   }  // [C, dim]: F c / sigma
   const ScaleCodes& scale_codes() const { return scale_codes_; }
-  std::span<const float> metric() const { return metric_; }  // [dim, dim], after F; without a trellis
+  // [dim, dim], after F.
+  std::span<const float> metric() const { return trellis_ ? trellis_->metric() : metric_; }
 
  private:
   struct Workspace;

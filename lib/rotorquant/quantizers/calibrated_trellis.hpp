@@ -37,6 +37,9 @@ class CalibratedTrellis {
                     std::vector<float> metric, int memory);
 
   const TrellisCode& code() const { return code_; }
+  std::span<const std::size_t> used() const { return used_; }
+  std::span<const float> metric() const { return metric_; }  // [dim, dim]
+  const TrellisFeedback& feedback() const { return *feedback_; }
 
   // Symbols [dim] whose values, times `scale`, come near y [dim]: the trellis search minimises the part of
   // (y - scale y^)^T metric (y - scale y^) on the metric's diagonal. Returns the whole.

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -26,13 +27,13 @@ struct Calibrated {
   std::shared_ptr<const CalibratedCodec> codec;
 
   Calibrated(std::int64_t dim, int bits, int centroid_bits, const CalibratedSearch& search,
-             std::int64_t count = rows)
+             std::int64_t count = rows, const CalibratedCode& code = {})
       : keys(count, dim) {
     const auto parameters =
         random_parameters(dim, bits, bits % 2 == 0 ? BlockKind::general : BlockKind::rotor, centroid_bits, 5);
     keys.values = random_keys(*parameters, count, 0.3, 6);
     const SequenceAdaptation adaptation = observe_sequence(*parameters, keys.view());
-    codec = std::make_shared<CalibratedCodec>(parameters, adaptation, search);
+    codec = std::make_shared<CalibratedCodec>(parameters, adaptation, search, code);
   }
 };
 
@@ -41,6 +42,28 @@ CalibratedSearch narrow_search() {
   search.centroid_choices = 0;
   search.scale_radius = 3;
   search.descent_sweeps = 1;
+  return search;
+}
+
+CalibratedCode trellis(int memory = 5) {
+  return {CalibratedCodecKind::trellis, memory};
+}
+
+// Of a trellis: a part of a group of pairs, and of finalists.
+CalibratedSearch odd_search() {
+  CalibratedSearch search;
+  search.centroid_choices = 3;
+  search.scale_radius = 1;
+  search.descent_sweeps = 3;
+  search.trellis_candidates = 7;
+  search.trellis_refinements = 5;
+  return search;
+}
+
+// Pairs by their first search alone.
+CalibratedSearch plain_search() {
+  CalibratedSearch search = odd_search();
+  search.trellis_refinements = 0;
   return search;
 }
 
@@ -75,6 +98,43 @@ TEST(DeviceCalibratedCodec, WritesTheCodesOfTheCpu) {
   }
 }
 
+TEST(DeviceCalibratedCodec, WritesTheTrellisCodesOfTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  for (const std::int64_t dim : {5, 6, 14, 37, 64, 80, 128, 200}) {
+    for (const int bits : {1, 2, 3, 4, 6}) {
+      for (const int memory : {3, 5}) {
+        SCOPED_TRACE(fmt::format("{} bits, dim {}, memory {}", bits, dim, memory));
+        for (const CalibratedSearch& search :
+             {CalibratedSearch{}, nearest_search, odd_search(), plain_search()}) {
+          if (search.trellis_candidates > 10 && dim > 80 && memory == 3) continue;  // the CPU takes its time
+          SCOPED_TRACE(fmt::format("{} candidates", search.trellis_candidates));
+          const Calibrated of(dim, bits, dim < 16 ? 2 : 4, search, dim > 80 ? 33 : 45, trellis(memory));
+          check_codes(of, memory == 5 ? ElementType::float16 : ElementType::float32);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+// Errors far beyond the outermost levels, where rounding makes levels equally near.
+TEST(DeviceCalibratedCodec, WritesTheTrellisCodesOfTheCpuForKeysBeyondTheScales) {
+  ROTORQUANT_NEEDS_GPU();
+  for (const int bits : {2, 4}) {
+    for (const int memory : {3, 5}) {
+      Calibrated of(64, bits, 3, CalibratedSearch{}, 48, trellis(memory));
+      for (std::int64_t r = 0; r < 48; ++r) {
+        const auto factor = static_cast<float>(std::exp2(static_cast<double>(r)));
+        for (std::int64_t c = 0; c < 64; ++c)
+          of.keys.row(r)[c] *= r % 3 == 0 || c % 7 == r % 7 ? factor : 1.0F;
+      }
+      SCOPED_TRACE(fmt::format("{} bits, memory {}", bits, memory));
+      check_codes(of, ElementType::float32);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST(DeviceCalibratedCodec, TakesAnyNumberOfRowsAndTheLargestDim) {
   ROTORQUANT_NEEDS_GPU();
   for (const std::int64_t count : {1, 31, 32, 33, 4001}) {
@@ -83,14 +143,18 @@ TEST(DeviceCalibratedCodec, TakesAnyNumberOfRowsAndTheLargestDim) {
     check_codes(Calibrated(48, 3, 8, nearest_search, count), ElementType::float16);
   }
   check_codes(Calibrated(max_device_dim, 2, 3, nearest_search, 70), ElementType::float32);
+  for (const std::int64_t count : {1, 31, 32, 33, 1001}) {
+    SCOPED_TRACE(count);
+    check_codes(Calibrated(64, 3, 3, nearest_search, count, trellis()), ElementType::bfloat16);
+  }
+  check_codes(Calibrated(max_device_dim, 2, 3, odd_search(), 34, trellis()), ElementType::float32);
 }
 
-TEST(DeviceCalibratedCodec, DecodesAndScoresLikeTheCpu) {
-  ROTORQUANT_NEEDS_GPU();
-  for (const std::int64_t dim : {6, 37, 64, 80, 128, 200, 512}) {
+void check_decoder(const CalibratedCode& code) {
+  for (const std::int64_t dim : {5, 6, 37, 64, 80, 128, 200, 512}) {
     for (const int bits : {1, 2, 3, 4, 6}) {
       SCOPED_TRACE(fmt::format("{} bits, dim {}", bits, dim));
-      const Calibrated of(dim, bits, dim < 16 ? 2 : 5, nearest_search);
+      const Calibrated of(dim, bits, dim < 16 ? 2 : 5, nearest_search, rows, code);
       const auto device = make_device_quantizer(of.codec, 0);
       const CodeBuffer codes = encode(*of.codec, of.keys);
       const DeviceCodes device_codes(of.codec->layout(), codes);
@@ -104,17 +168,30 @@ TEST(DeviceCalibratedCodec, DecodesAndScoresLikeTheCpu) {
         ASSERT_EQ(out.host(), to_elements(rounded, type));
       }
       expect_scores_like_the_cpu(*of.codec, *device, codes, normal_matrix(5, dim, 33), score_tolerance);
-      if (HasFatalFailure()) return;
+      if (::testing::Test::HasFatalFailure()) return;
     }
   }
+}
+
+TEST(DeviceCalibratedCodec, DecodesAndScoresLikeTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  check_decoder({});
+}
+
+TEST(DeviceCalibratedCodec, DecodesAndScoresTrellisCodesLikeTheCpu) {
+  ROTORQUANT_NEEDS_GPU();
+  check_decoder(trellis(5));
+  check_decoder(trellis(3));
 }
 
 // One call of each kernel on few rows: short enough for compute-sanitizer, which watches every access.
 TEST(DeviceCalibratedKernels, RunOnceEach) {
   ROTORQUANT_NEEDS_GPU();
   DeviceWorkspace workspace;
-  for (const CalibratedSearch& search : {CalibratedSearch{}, nearest_search}) {
-    const Calibrated of(40, 3, 3, search, 45);
+  for (const auto& [search, code] :
+       {std::pair{CalibratedSearch{}, CalibratedCode{}}, std::pair{nearest_search, CalibratedCode{}},
+        std::pair{CalibratedSearch{}, trellis(5)}, std::pair{odd_search(), trellis(3)}}) {
+    const Calibrated of(40, 3, 3, search, 45, code);
     for (const ElementType type : element_types) check_codes(of, type);
     const auto device = make_device_quantizer(of.codec, 0);
     const DeviceCodes codes(of.codec->layout(), encode(*of.codec, of.keys));
@@ -168,10 +245,11 @@ TEST(DeviceCalibratedCodec, NamesWhatItRefuses) {
     EXPECT_NE(std::string(error.what()).find("names a centroid beyond the last"), std::string::npos);
   }
 
-  const auto trellis = std::make_shared<CalibratedCodec>(parameters, SequenceAdaptation{}, nearest_search,
-                                                         CalibratedCode{CalibratedCodecKind::trellis, 5});
-  EXPECT_NE(trellis->unsupported_on(Space::cuda), std::nullopt);
-  EXPECT_THROW(make_device_quantizer(trellis, 0), Error);
+  CalibratedSearch wide;
+  wide.trellis_candidates = 33;
+  const auto refused = std::make_shared<CalibratedCodec>(parameters, SequenceAdaptation{}, wide, trellis());
+  EXPECT_NE(refused->unsupported_on(Space::cuda), std::nullopt);
+  EXPECT_THROW(make_device_quantizer(refused, 0), Error);
 }
 
 }  // namespace

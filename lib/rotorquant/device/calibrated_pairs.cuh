@@ -1,27 +1,12 @@
 #pragma once
-// What the encoder of calibrated_rows.cuh does with one key: calibrated_encoder.cpp's search, in a thread.
-#include "rotorquant/device/calibrated_rows.cuh"
+// The search of calibrated_encoder.cpp for pairs of a centroid and a scale code, a thread a key: what they
+// cost by scalar levels and the metric's diagonal.
+#include "rotorquant/device/calibrated_tile.cuh"
 #include "rotorquant/device/scalar_rows.cuh"
 
 namespace rotorquant::device {
 
-inline constexpr int scales_together = 5;      // scale codes whose costs are summed at a time
-inline constexpr int gradients_together = 16;  // coordinates of a gradient
-inline constexpr int updates_together = 4;     // of a gradient's change
-
-// Numbers of a table's column next to each other, the same for all threads.
-template <int count>
-__device__ inline void load_together(const float* from, float (&to)[count]) {
-  static_assert(count % 4 == 0);
-#pragma unroll
-  for (int i = 0; i < count; i += 4) {
-    const float4 four = __ldg(reinterpret_cast<const float4*>(from + i));
-    to[i] = four.x;
-    to[i + 1] = four.y;
-    to[i + 2] = four.z;
-    to[i + 3] = four.w;
-  }
-}
+inline constexpr int scales_together = 5;  // scale codes whose costs are summed at a time
 
 // The level nearest to y among those of a width, by boundaries that threads hold in registers where they are
 // few.
@@ -57,16 +42,9 @@ class LevelTableFinder {
   int width_;
 };
 
-// A centroid and a scale code, and what their best symbols cost.
-struct KeyChoice {
-  float cost = INFINITY;
-  int centroid = 0;
-  int scale_code = 0;
-};
-
-class KeyEncoder {
+class PairSearch {
  public:
-  __device__ KeyEncoder(const CalibratedView& codec, const CalibratedArrays& arrays)
+  __device__ PairSearch(const CalibratedView& codec, const CalibratedArrays& arrays)
       : codec_(codec), a_(arrays), distance_error_(static_cast<float>(codec.dim + 4) * 0x1p-23F) {}
 
   // `column` has x - h; makes `other` F (x - h) / sigma. Whether all of it is finite.
@@ -117,10 +95,31 @@ class KeyEncoder {
     return choice;
   }
 
-  // The cheapest pair by the metric's diagonal (CalibratedCodec::search_pairs).
+  // offer(choice) of the pairs that CalibratedCodec::search_pairs tries, in its order.
+  template <typename Offer>
+  __device__ void for_each(const Offer& offer) const {
+    const int tried = min(codec_.centroid_count, codec_.centroid_choices);
+    if (tried > 0) rank_centroids(tried);
+    KeyChoice choice;
+    for (int t = 0; t < max(tried, 1); ++t) {
+      choice = tried > 0 ? KeyChoice::unpack(a_.choices[t * warp_size]) : nearest();
+      around(choice, offer);
+    }
+  }
+
+  // The first pair of least cost.
   __device__ KeyChoice cheapest() const {
-    if (codec_.centroid_choices == 0) return around(nearest());
-    const int most = codec_.centroid_choices;
+    KeyChoice best;
+    for_each([&](const KeyChoice& choice) {
+      if (choice.cost < best.cost) best = choice;
+    });
+    return best;
+  }
+
+ private:
+  // The `most` centroids that are the cheapest at their nearest scale codes, in order, of equal ones those that
+  // came first.
+  __device__ void rank_centroids(int most) const {
     for (int first = 0; first < codec_.centroid_count; first += centroids_together) {
       int code[centroids_together];
       scale_codes_of(first, code);
@@ -135,7 +134,6 @@ class KeyEncoder {
       for (int k = 0; k < centroids_together; ++k) {
         const int centroid = first + k;
         if (centroid >= codec_.centroid_count) break;
-        // The cheapest ones in order, of equal ones those that came first.
         int place = min(centroid, most);
         for (; place > 0 && cost[k] < a_.costs[(place - 1) * warp_size]; --place) {
           if (place == most) continue;
@@ -144,71 +142,10 @@ class KeyEncoder {
         }
         if (place == most) continue;
         a_.costs[place * warp_size] = cost[k];
-        a_.choices[place * warp_size] = centroid << code_bits | code[k];
+        a_.choices[place * warp_size] = KeyChoice{cost[k], centroid, code[k]}.pack();
       }
-    }
-    const int tried = min(codec_.centroid_count, most);
-    KeyChoice best;
-    for (int t = 0; t < tried; ++t) {
-      const int pair = a_.choices[t * warp_size];
-      const KeyChoice choice = around({INFINITY, pair >> code_bits, pair & ((1 << code_bits) - 1)});
-      if (choice.cost < best.cost) best = choice;
-    }
-    return best;
-  }
-
-  // Symbols of the key at this choice; `column` and `other` are scratch from here on.
-  __device__ void find_symbols(const KeyChoice& choice) const {
-    const float scale = codec_.scales[choice.scale_code], inverse = __fdiv_rn(1.0F, scale);
-    const float* const centroid = codec_.transformed + choice.centroid;
-    for_each_width([&](int width, int begin, int end) {
-#pragma unroll 4
-      for (int i = begin; i < end; ++i) {
-        float error = __fsub_rn(a_.other[i * column_pitch],
-                                __ldg(centroid + static_cast<std::int64_t>(i) * codec_.centroid_stride));
-        if (width > 0) {
-          const unsigned symbol = index_of(a_.boundaries + (1 << width), width, __fmul_rn(error, inverse));
-          a_.symbols[i * warp_size] = static_cast<std::uint8_t>(symbol);
-          error = __fsub_rn(error, __fmul_rn(scale, a_.levels[(1 << width) + symbol]));
-        }
-        a_.column[i * column_pitch] = error;
-      }
-    });
-    if (codec_.descent_sweeps == 0) return;
-    find_gradient();
-    for (int sweep = 0; sweep < codec_.descent_sweeps && descend_once(scale, inverse); ++sweep) {
     }
   }
-
-  __device__ void write(const KeyChoice& choice) const {
-    std::uint8_t* to = a_.codes + threadIdx.x * codec_.code_bytes;
-    std::uint32_t pending = 0;
-    int fill = 0;
-    const auto append = [&](unsigned bits, int count) {
-      pending |= bits << fill;
-      for (fill += count; fill >= 8; fill -= 8) {
-        *to++ = static_cast<std::uint8_t>(pending);
-        pending >>= 8;
-      }
-    };
-    for (int plane = 0; plane < max_width; ++plane) {
-      const int count = codec_.ends[plane + 1];
-      int i = 0;
-      for (; i + 8 <= count; i += 8) {
-        unsigned bits = 0;
-#pragma unroll
-        for (int k = 0; k < 8; ++k) bits |= (a_.symbols[(i + k) * warp_size] >> plane & 1U) << k;
-        append(bits, 8);
-      }
-      for (; i < count; ++i) append(a_.symbols[i * warp_size] >> plane & 1U, 1);
-    }
-    append(static_cast<unsigned>(choice.centroid), codec_.centroid_bits);
-    append(static_cast<unsigned>(choice.scale_code), codec_.scale_bits);
-    if (fill > 0) *to = static_cast<std::uint8_t>(pending);
-  }
-
- private:
-  static constexpr int code_bits = 16;  // of a scale code, at most
 
   // Of x and a centroid, given x - h, or of x - h without `offset` (squared_distance of level_search.hpp).
   __device__ double squared_distance(int centroid, const float* offset) const {
@@ -276,16 +213,6 @@ class KeyEncoder {
     }
   }
 
-  // body(width, begin, end) of every width's coordinates in storage order.
-  template <typename Body>
-  __device__ void for_each_width(const Body& body) const {
-    int begin = 0;
-    for (int width = max_width; width >= 0; --width) {
-      if (codec_.ends[width] > begin) body(width, begin, codec_.ends[width]);
-      begin = codec_.ends[width];
-    }
-  }
-
   // Of `other` less some numbers at some scales (level_costs of level_search.hpp); load(i, numbers).
   template <int count, typename Load>
   __device__ void level_costs(const float (&scale)[count], float (&cost)[count], const Load& load) const {
@@ -308,7 +235,7 @@ class KeyEncoder {
         }
       }
     };
-    for_each_width([&](int width, int begin, int end) {
+    for_each_width(codec_, [&](int width, int begin, int end) {
       switch (width) {
         case 0:
           return add_run(begin, end, [](float) { return 0.0F; });
@@ -324,9 +251,9 @@ class KeyEncoder {
     });
   }
 
-  // The cheapest scale code around this choice's.
-  __device__ KeyChoice around(const KeyChoice& choice) const {
-    KeyChoice best{INFINITY, choice.centroid, choice.scale_code};
+  // offer(choice) of the scale codes around this choice's.
+  template <typename Offer>
+  __device__ void around(const KeyChoice& choice, const Offer& offer) const {
     const int last = (1 << codec_.scale_bits) - 1;
     for (int first = -codec_.scale_radius; first <= codec_.scale_radius; first += scales_together) {
       float scale[scales_together], cost[scales_together];
@@ -342,62 +269,10 @@ class KeyEncoder {
 #pragma unroll
       for (int s = 0; s < scales_together; ++s) {
         const int code = choice.scale_code + first + s;
-        if (first + s <= codec_.scale_radius && code >= 0 && code <= last && cost[s] < best.cost)
-          best = {cost[s], choice.centroid, code};
+        if (first + s <= codec_.scale_radius && code >= 0 && code <= last)
+          offer(KeyChoice{cost[s], choice.centroid, code});
       }
     }
-    return best;
-  }
-
-  // `other` = metric times `column`.
-  __device__ void find_gradient() const {
-    for (int begin = 0; begin < codec_.dim; begin += gradients_together) {
-      float sums[gradients_together] = {};
-#pragma unroll 2
-      for (int k = 0; k < codec_.dim; ++k) {
-        const float error = a_.column[k * column_pitch];
-        float row[gradients_together];
-        load_together(codec_.metric + static_cast<std::int64_t>(k) * codec_.metric_stride + begin, row);
-#pragma unroll
-        for (int c = 0; c < gradients_together; ++c) sums[c] = __fadd_rn(sums[c], __fmul_rn(error, row[c]));
-      }
-#pragma unroll
-      for (int c = 0; c < gradients_together; ++c) {
-        if (begin + c < codec_.dim) a_.other[(begin + c) * column_pitch] = sums[c];
-      }
-    }
-  }
-
-  // descend_once of level_search.hpp over the gradient in `other`.
-  __device__ bool descend_once(float scale, float inverse) const {
-    bool changed = false;
-    for_each_width([&](int width, int begin, int end) {
-      if (width == 0) return;
-      const float* const levels = a_.levels + (1 << width);
-      for (int i = begin; i < end; ++i) {
-        const unsigned before = a_.symbols[i * warp_size];
-        const float target = __fadd_rn(__fmul_rn(scale, levels[before]),
-                                       __fdiv_rn(a_.other[i * column_pitch], __ldg(codec_.diagonal + i)));
-        const unsigned symbol = index_of(a_.boundaries + (1 << width), width, __fmul_rn(target, inverse));
-        if (symbol == before) continue;
-        const float step = __fmul_rn(scale, __fsub_rn(levels[symbol], levels[before]));
-        a_.symbols[i * warp_size] = static_cast<std::uint8_t>(symbol);
-        const float* const row = codec_.metric + static_cast<std::int64_t>(i) * codec_.metric_stride;
-#pragma unroll 2
-        for (int j = 0; j < codec_.dim; j += updates_together) {
-          float factors[updates_together];
-          load_together(row + j, factors);
-#pragma unroll
-          for (int k = 0; k < updates_together; ++k) {
-            if (j + k >= codec_.dim) break;
-            float& gradient = a_.other[(j + k) * column_pitch];
-            gradient = __fsub_rn(gradient, __fmul_rn(step, factors[k]));
-          }
-        }
-        changed = true;
-      }
-    });
-    return changed;
   }
 
   const CalibratedView& codec_;
