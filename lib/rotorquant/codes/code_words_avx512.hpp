@@ -40,11 +40,12 @@ class CodeWords {
   }
   // Bits [bit, bit + 32).
   ROTORQUANT_AVX512_INLINE __m512i bits_from(std::int64_t bit) const {
-    const float* word = words_ + bit / 32 * lanes;
     const auto shift = static_cast<int>(bit % 32);
-    const __m512i low = _mm512_srlv_epi32(_mm512_load_si512(word), _mm512_set1_epi32(shift));
-    const __m512i high = _mm512_sllv_epi32(_mm512_load_si512(word + lanes), _mm512_set1_epi32(32 - shift));
-    return _mm512_or_si512(low, high);
+    return bits_from(bit / 32, _mm512_set1_epi32(shift), _mm512_set1_epi32(32 - shift));
+  }
+  // The same from bit `shift` of a word on; rest = 32 - shift.
+  ROTORQUANT_AVX512_INLINE __m512i bits_from(std::int64_t index, __m512i shift, __m512i rest) const {
+    return _mm512_or_si512(_mm512_srlv_epi32(word(index), shift), _mm512_sllv_epi32(word(index + 1), rest));
   }
   ROTORQUANT_AVX512_INLINE __m512i number(std::int64_t bit, int bits) const {
     return _mm512_and_si512(bits_from(bit), _mm512_set1_epi32((1 << bits) - 1));

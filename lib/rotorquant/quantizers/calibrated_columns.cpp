@@ -22,17 +22,30 @@ LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels
                          std::span<const float> scales) {
   std::vector<std::size_t> begins;
   int width = max_width;
+  std::size_t length = 0;
   for (std::int64_t k = 0; k < planes.dim(); ++k) {
     while (width > 0 && k >= planes.count_at_least(width)) --width;
     const std::size_t count = std::size_t{1} << width;
+    if (k % together == 0) {
+      length = std::max(smallest_table, count);
+      widths_.push_back(width);
+      std::int64_t plane = 0;
+      for (int j = 0; j < max_width; ++j) {
+        const std::int64_t bits = planes.count_at_least(j + 1);
+        const std::int64_t own = std::clamp<std::int64_t>(bits - k, 0, together);
+        const auto bit = static_cast<std::int32_t>((plane + k) % 32);
+        pieces_.push_back({static_cast<std::int32_t>((plane + k) / 32), bit, 32 - bit,
+                           static_cast<std::uint32_t>((std::uint64_t{1} << own) - 1)});
+        plane += bits;
+      }
+    }
     begins.push_back(values_.size());
     for (std::size_t i = 0; i < count; ++i) {
       values_.push_back(levels[static_cast<std::size_t>(width)][static_cast<std::uint8_t>(i)] *
                         scales[static_cast<std::size_t>(k)]);
     }
-    values_.resize(begins.back() + std::max(smallest_table, count));
+    values_.resize(begins.back() + length);
   }
-  values_.resize(values_.size() + smallest_table);  // kernels may load two registers of a narrower table
   for (const std::size_t begin : begins) tables_.push_back(values_.data() + begin);
 }
 
@@ -74,7 +87,7 @@ BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTabl
     layout.planes->read({codes + v * layout.bytes, static_cast<std::size_t>(layout.bytes)}, 0,
                         symbols.data());
     for (std::size_t k = 0; k < slots.size(); ++k) {
-      columns[slots[k] * cascade_lanes + v] = (*tables.of(static_cast<std::int64_t>(k)))[symbols[k]];
+      columns[slots[k] * cascade_lanes + v] = tables.of(static_cast<std::int64_t>(k))[symbols[k]];
     }
   }
   return read_fields(layout, codes, count);

@@ -31,19 +31,35 @@ struct alignas(64) BlockFields {
   std::array<std::int32_t, cascade_lanes> scale_codes{};
 };
 
-// The levels of each storage position, times what the cascade wants its input multiplied by.
+// Where a code holds the bits that 32 positions have in one plane: from a bit of a word on.
+struct PlanePiece {
+  std::int32_t word, bit;
+  std::int32_t rest;  // 32 - bit
+  std::uint32_t own;  // bits of the piece that are the positions'
+};
+
+// The levels of each storage position, times what the cascade wants its input multiplied by, and where their
+// symbols are.
 class LevelTables {
  public:
+  static constexpr std::int64_t together = 32;  // positions of a block
+
   // levels [9], by width; scales [dim].
   LevelTables(const MixedPlanes& planes, std::span<const NormalLevels> levels, std::span<const float> scales);
   LevelTables(const LevelTables&) = delete;  // tables_ points into values_
   LevelTables& operator=(const LevelTables&) = delete;
-  // Those of the positions from this one on; each [max(16, 2^width)], with 16 more behind the last.
-  const float* const* of(std::int64_t position) const { return tables_.data() + position; }
+  // Of one position. Those of a block follow one another, all as long as that of the widest of them, 16 or
+  // more.
+  const float* of(std::int64_t position) const { return tables_[static_cast<std::size_t>(position)]; }
+  // Of the block's widest position.
+  int width(std::int64_t block) const { return widths_[static_cast<std::size_t>(block)]; }
+  const PlanePiece* pieces(std::int64_t block) const { return pieces_.data() + block * max_width; }
 
  private:
   std::vector<float> values_;
   std::vector<const float*> tables_;  // [dim]
+  std::vector<int> widths_;           // [blocks]
+  std::vector<PlanePiece> pieces_;    // [blocks, max_width]
 };
 
 BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* codes, std::int64_t count);

@@ -34,50 +34,82 @@ ROTORQUANT_AVX512_INLINE __m512i shift_left(__m512i bits) {
   return bits;
 }
 
-// Positions [first, first + 32), the widest of `width` bits, of sixteen keys.
+// Symbols of up to `width` bits in fields of a word: eight of 4 bits, or four of 8.
 template <int width>
-ROTORQUANT_AVX512_INLINE void levels_of_block(const MixedPlanes& planes, const CodeWords& words,
-                                              const LevelTables& tables, const std::int32_t* slots,
-                                              std::int64_t first, float* columns) {
-  __m512i bits[width];
-  std::int64_t plane_begin = 0;
-  for (int j = 0; j < width; ++j) {
-    const std::int64_t count = planes.count_at_least(j + 1);
-    bits[j] = words.bits_from(plane_begin + first);
-    const std::int64_t own = std::max<std::int64_t>(0, count - first);
-    if (own < 32)
-      bits[j] = _mm512_and_si512(bits[j], _mm512_set1_epi32(static_cast<std::int32_t>((1U << own) - 1U)));
-    plane_begin += count;
+struct SymbolFields {
+  static constexpr int bits = width <= 4 ? 4 : 8;
+  static constexpr int count = 32 / bits;
+  __m512i plane[width];  // bit j of each field
+
+  ROTORQUANT_AVX512_INLINE SymbolFields() {
+    for (int j = 0; j < width; ++j) {
+      plane[j] = _mm512_set1_epi32(static_cast<std::int32_t>((bits == 4 ? 0x11111111U : 0x01010101U) << j));
+      asm("" : "+v"(plane[j]));  // kept: made anew, a constant takes the unit that stores wait for
+    }
   }
-  const std::int64_t left = planes.dim() - first;
-  const float* const* table = tables.of(first);
+};
+
+// The levels of a block of positions, the widest of `width` bits, of sixteen keys, to columns(slots).
+template <int width, bool whole>
+ROTORQUANT_AVX512_INLINE void levels_of_block(const SymbolFields<width>& fields, const CodeWords& words,
+                                              const LevelTables& tables, std::int64_t block,
+                                              std::span<const std::int32_t> slots, float* columns) {
+  __m512i bits[width];
+  const PlanePiece* pieces = tables.pieces(block);
+  for (int j = 0; j < width; ++j) {
+    const __m512i piece =
+        words.bits_from(pieces[j].word, _mm512_set1_epi32(pieces[j].bit), _mm512_set1_epi32(pieces[j].rest));
+    bits[j] = _mm512_and_si512(piece, _mm512_set1_epi32(static_cast<std::int32_t>(pieces[j].own)));
+  }
+  const std::int64_t first = block * LevelTables::together;
+  const std::int64_t left = std::ssize(slots) - first;
+  const std::int32_t* slot = slots.data() + first;
+  const float* table = tables.of(first);
+  constexpr std::int64_t table_length = std::max<std::int64_t>(lanes, 1 << width);
+  // The symbols of positions r, r + fields.bits, ... of the block lie in one word.
   const auto positions = [&]<int r>() ROTORQUANT_AVX512_LAMBDA {
-    // Byte q of a lane: the symbol of position first + r + 8 q.
     __m512i symbols = _mm512_setzero_si512();
     const auto add = [&]<int j>() ROTORQUANT_AVX512_LAMBDA {
-      constexpr int or_and = 0xF8;  // a | (b & c)
-      const __m512i own = _mm512_set1_epi32(0x01010101 << j);
-      symbols = _mm512_ternarylogic_epi32(symbols, shift_left<j - r>(bits[j]), own, or_and);
+      symbols = _mm512_or_si512(symbols, _mm512_and_si512(shift_left<j - r>(bits[j]), fields.plane[j]));
     };
     [&]<int... j>(std::integer_sequence<int, j...>) ROTORQUANT_AVX512_LAMBDA {
       (add.template operator()<j>(), ...);
     }
     (std::make_integer_sequence<int, width>());
     const auto put = [&]<int q>() ROTORQUANT_AVX512_LAMBDA {
-      constexpr int place = r + 8 * q;
-      if (place >= left) return;
-      _mm512_store_ps(columns + slots[first + place] * cascade_lanes,
-                      levels_of<width>(table[place], _mm512_srli_epi32(symbols, 8 * q)));
+      constexpr int place = r + SymbolFields<width>::bits * q;
+      if (!whole && place >= left) return;
+      const __m512i symbol = _mm512_srli_epi32(symbols, SymbolFields<width>::bits * q);
+      _mm512_store_ps(columns + slot[place] * cascade_lanes,
+                      levels_of<width>(table + place * table_length, symbol));
     };
-    put.template operator()<0>();
-    put.template operator()<1>();
-    put.template operator()<2>();
-    put.template operator()<3>();
+    [&]<int... q>(std::integer_sequence<int, q...>) ROTORQUANT_AVX512_LAMBDA {
+      (put.template operator()<q>(), ...);
+    }
+    (std::make_integer_sequence<int, SymbolFields<width>::count>());
   };
   [&]<int... r>(std::integer_sequence<int, r...>) ROTORQUANT_AVX512_LAMBDA {
     (positions.template operator()<r>(), ...);
   }
-  (std::make_integer_sequence<int, 8>());
+  (std::make_integer_sequence<int, SymbolFields<width>::bits>());
+}
+
+// Of the blocks [begin, end), all of this width; whole but for the last of all.
+template <int width>
+ROTORQUANT_AVX512 void levels_of_blocks(std::span<const CodeWords> halves, const LevelTables& tables,
+                                        std::int64_t begin, std::int64_t end,
+                                        std::span<const std::int32_t> slots, float* columns) {
+  const SymbolFields<width> fields;
+  for (std::int64_t block = begin; block < end; ++block) {
+    for (const CodeWords& words : halves) {
+      float* own = columns + (&words - halves.data()) * lanes;
+      if ((block + 1) * LevelTables::together <= std::ssize(slots)) {
+        levels_of_block<width, true>(fields, words, tables, block, slots, own);
+      } else {
+        levels_of_block<width, false>(fields, words, tables, block, slots, own);
+      }
+    }
+  }
 }
 
 // Where the columns of a block go.
@@ -199,13 +231,14 @@ ROTORQUANT_AVX512 void read_levels_avx512(const CalibratedLayout& layout, const 
     _mm512_store_si512(fields.scale_codes.data() + half * lanes,
                        words.number(planes.bits() + layout.centroid_bits, layout.scale_bits));
   }
-  for (std::int64_t first = 0; first < planes.dim(); first += 32) {
-    int width = 1;
-    while (width < max_width && planes.count_at_least(width + 1) > first) ++width;
-    dispatch_bits(width, [&](auto widest) ROTORQUANT_AVX512_LAMBDA {
-      for (std::int64_t half = 0; half * lanes < count; ++half)
-        levels_of_block<widest()>(planes, halves[half], tables, slots.data(), first, columns + half * lanes);
-    });
+  const std::span<const CodeWords> used(halves, count > lanes ? 2 : 1);
+  const std::int64_t blocks = (planes.dim() + LevelTables::together - 1) / LevelTables::together;
+  for (std::int64_t begin = 0, end = 0; begin < blocks; begin = end) {
+    const int width = tables.width(begin);
+    while (end < blocks && tables.width(end) == width) ++end;
+    // Positions without bits have one level, too.
+    dispatch_bits(std::max(width, 1),
+                  [&](auto widest) { levels_of_blocks<widest()>(used, tables, begin, end, slots, columns); });
   }
 }
 
