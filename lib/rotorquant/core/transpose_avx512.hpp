@@ -61,4 +61,30 @@ ROTORQUANT_AVX512_INLINE void transpose_halves(__m512i (&rows)[16]) {
   }
 }
 
+// One of them: rows[i] lane j -> rows[j] lane i.
+ROTORQUANT_AVX512_INLINE void transpose_halves(__m256i (&rows)[16]) {
+  __m256i t[16], u[16];
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm256_unpacklo_epi16(rows[2 * i], rows[2 * i + 1]);
+    t[2 * i + 1] = _mm256_unpackhi_epi16(rows[2 * i], rows[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int h = 0; h < 2; ++h) {
+      u[4 * i + 2 * h] = _mm256_unpacklo_epi32(t[4 * i + h], t[4 * i + 2 + h]);
+      u[4 * i + 2 * h + 1] = _mm256_unpackhi_epi32(t[4 * i + h], t[4 * i + 2 + h]);
+    }
+  }
+  // u[4 i + c], half q: rows 4 i .. 4 i + 3, columns 8 q + 2 c and the next.
+  for (int c = 0; c < 4; ++c) {
+    const __m256i low_even = _mm256_unpacklo_epi64(u[c], u[4 + c]);
+    const __m256i low_odd = _mm256_unpackhi_epi64(u[c], u[4 + c]);
+    const __m256i high_even = _mm256_unpacklo_epi64(u[8 + c], u[12 + c]);
+    const __m256i high_odd = _mm256_unpackhi_epi64(u[8 + c], u[12 + c]);
+    rows[2 * c] = _mm256_permute2x128_si256(low_even, high_even, 0x20);
+    rows[2 * c + 1] = _mm256_permute2x128_si256(low_odd, high_odd, 0x20);
+    rows[8 + 2 * c] = _mm256_permute2x128_si256(low_even, high_even, 0x31);
+    rows[8 + 2 * c + 1] = _mm256_permute2x128_si256(low_odd, high_odd, 0x31);
+  }
+}
+
 }  // namespace rotorquant::avx512

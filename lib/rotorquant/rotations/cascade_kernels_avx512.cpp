@@ -75,7 +75,8 @@ ROTORQUANT_AVX512_INLINE void measured_columns(const ConstHostTensor& x, __m512 
       for (int i = 0; i < 16; ++i) put(i, first, block[i]);
     }
   } else {
-    for (std::int64_t first = 0; first < x.cols; first += 2 * lanes) {
+    std::int64_t first = 0;
+    for (; first + lanes < x.cols; first += 2 * lanes) {
       __m512i block[16];
 #pragma GCC unroll 16
       for (int r = 0; r < 16; ++r) {
@@ -88,6 +89,17 @@ ROTORQUANT_AVX512_INLINE void measured_columns(const ConstHostTensor& x, __m512 
         put(i, first + lanes, avx512::widen<type>(_mm512_extracti64x4_epi64(block[i], 1)));
       }
     }
+    if (first >= x.cols) return;
+    __m256i block[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) {
+      const auto* place = reinterpret_cast<const std::uint16_t*>(x.row(r)) + first;
+      block[r] =
+          r < x.rows ? _mm256_maskz_loadu_epi16(lanes_below(x.cols - first), place) : _mm256_setzero_si256();
+    }
+    transpose_halves(block);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) put(i, first, avx512::widen<type>(block[i]));
   }
 }
 
@@ -299,6 +311,40 @@ ROTORQUANT_AVX512_INLINE void piece_to_planes(const avx512::SymmetricSearch<bits
   }
 }
 
+// The same of the last 16 coordinates or fewer: what all planes have of a vector are the bits of one test.
+template <int bits>
+ROTORQUANT_AVX512_INLINE void rest_to_planes(const avx512::SymmetricSearch<bits>& search,
+                                             const float* columns, std::int64_t coordinates,
+                                             std::int64_t count, std::int64_t stride, std::uint8_t* planes) {
+  static_assert(bits <= 4);
+  alignas(64) std::uint16_t words[4][16] = {};
+  for (std::int64_t c = 0; c < coordinates; ++c) {
+    __mmask16 masks[bits];
+    search(_mm512_load_ps(columns + c * column_lanes), masks);
+    for (int j = 0; j < bits; ++j) words[j][c] = masks[j];
+  }
+  // Byte 16 j + c: the bits of plane j and coordinate c of vectors 0 to 7, or of vectors 8 to 15.
+  const __m512i first = _mm512_load_si512(words[0]), second = _mm512_load_si512(words[2]);
+  const auto bytes_of = [&](__m512i a, __m512i b) ROTORQUANT_AVX512_LAMBDA {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)), _mm512_cvtepi16_epi8(b), 1);
+  };
+  const __m512i low = bytes_of(first, second);
+  const __m512i high = bytes_of(_mm512_srli_epi16(first, 8), _mm512_srli_epi16(second, 8));
+  for (std::int64_t v = 0; v < count; ++v) {
+    const __m512i bit = _mm512_set1_epi8(static_cast<char>(1 << v % 8));
+    const std::uint64_t found = _mm512_test_epi8_mask(v < 8 ? low : high, bit);
+    for (int j = 0; j < bits; ++j) {
+      std::uint8_t* place = planes + v * bits * stride + j * stride;
+      const auto own = static_cast<std::uint16_t>(found >> (16 * j));
+      if (coordinates > 8) {
+        std::memcpy(place, &own, sizeof own);
+      } else {
+        *place = static_cast<std::uint8_t>(own);
+      }
+    }
+  }
+}
+
 template <int bits>
 ROTORQUANT_AVX512 void columns_to_planes(const float* columns, std::int64_t count, std::int64_t dim,
                                          const PlaneCodebook& codebook, std::uint8_t* planes) {
@@ -311,8 +357,11 @@ ROTORQUANT_AVX512 void columns_to_planes(const float* columns, std::int64_t coun
                          };
   const std::int64_t whole = dim / 64 * 64;
   for (std::int64_t first = 0; first < whole; first += 64) piece.template operator()<2>(first, 64);
-  if (dim - whole > 32) return piece.template operator()<2>(whole, dim - whole);
-  if (dim > whole) piece.template operator()<1>(whole, dim - whole);
+  const std::int64_t left = dim - whole;
+  if (left > 32) return piece.template operator()<2>(whole, left);
+  if (left > lanes) return piece.template operator()<1>(whole, left);
+  if (left > 0)
+    rest_to_planes<bits>(search, columns + whole * column_lanes, left, count, stride, planes + whole / 8);
 }
 
 }  // namespace
