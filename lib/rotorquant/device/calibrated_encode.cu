@@ -10,7 +10,7 @@ template <typename T>
 __global__ void encode_kernel(const __grid_constant__ CalibratedView codec, bool searches, const T* x,
                               std::int64_t n, std::uint8_t* codes, unsigned long long* refusals) {
   extern __shared__ uint4 memory[];
-  const CalibratedArrays arrays = CalibratedTile(codec, true).at(memory);
+  const CalibratedArrays arrays = CalibratedTile(codec).at(memory);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
   const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
   arrays.load_tables(codec);
@@ -25,7 +25,7 @@ __global__ void encode_kernel(const __grid_constant__ CalibratedView codec, bool
     symbols.write(choice);
   }
   __syncwarp();
-  copy_codes(arrays.codes, codes + first * codec.code_bytes, codec.code_bytes, count);
+  copy_codes<warp_size>(arrays.codes, codes + first * codec.code_bytes, codec.code_bytes, count);
 }
 
 }  // namespace
@@ -35,8 +35,8 @@ void encode_calibrated_rows(cudaStream_t stream, const CalibratedView& codec, co
   const bool searches = codec.centroid_choices > 0 || codec.scale_radius > 0 || codec.descent_sweeps > 0;
   dispatch_element(x.type, [&](auto element) {
     using T = decltype(element);
-    launch_rows("encode", encode_kernel<T>, stream, x.rows, CalibratedTile(codec, true).bytes(), codec,
-                searches, static_cast<const T*>(x.data), x.rows, codes, refusals);
+    launch_rows("encode", encode_kernel<T>, stream, x.rows, CalibratedTile(codec).bytes(), codec, searches,
+                static_cast<const T*>(x.data), x.rows, codes, refusals);
   });
 }
 

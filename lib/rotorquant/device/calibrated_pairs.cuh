@@ -95,24 +95,50 @@ class PairSearch {
     return choice;
   }
 
-  // offer(choice) of the pairs that CalibratedCodec::search_pairs tries, in its order.
+  // The centroids that CalibratedCodec::search_pairs tries, in its order, to `choices`, each at its nearest
+  // scale code; returns how many, 1 or more.
+  __device__ int rank() const {
+    if (codec_.centroid_choices > 0) {
+      rank_centroids(codec_.centroid_choices);
+    } else {
+      a_.choices[0] = nearest().pack();
+    }
+    return codec_.tried_centroids();
+  }
+
+  // offer(choice) of the scale codes around this choice's, in order.
   template <typename Offer>
-  __device__ void for_each(const Offer& offer) const {
-    const int tried = min(codec_.centroid_count, codec_.centroid_choices);
-    if (tried > 0) rank_centroids(tried);
-    KeyChoice choice;
-    for (int t = 0; t < max(tried, 1); ++t) {
-      choice = tried > 0 ? KeyChoice::unpack(a_.choices[t * warp_size]) : nearest();
-      around(choice, offer);
+  __device__ void around(const KeyChoice& choice, const Offer& offer) const {
+    const int last = (1 << codec_.scale_bits) - 1;
+    for (int first = -codec_.scale_radius; first <= codec_.scale_radius; first += scales_together) {
+      float scale[scales_together], cost[scales_together];
+#pragma unroll
+      for (int s = 0; s < scales_together; ++s)
+        scale[s] = codec_.scales[min(max(choice.scale_code + first + s, 0), last)];
+      level_costs(scale, cost, [&](int i, float(&less)[scales_together]) {
+        const float own = __ldg(codec_.transformed + static_cast<std::int64_t>(i) * codec_.centroid_stride +
+                                choice.centroid);
+#pragma unroll
+        for (int s = 0; s < scales_together; ++s) less[s] = own;
+      });
+#pragma unroll
+      for (int s = 0; s < scales_together; ++s) {
+        const int code = choice.scale_code + first + s;
+        if (first + s <= codec_.scale_radius && code >= 0 && code <= last)
+          offer(KeyChoice{cost[s], choice.centroid, code});
+      }
     }
   }
 
   // The first pair of least cost.
   __device__ KeyChoice cheapest() const {
     KeyChoice best;
-    for_each([&](const KeyChoice& choice) {
-      if (choice.cost < best.cost) best = choice;
-    });
+    const int tried = rank();
+    for (int t = 0; t < tried; ++t) {
+      around(KeyChoice::unpack(a_.choices[t * warp_size]), [&](const KeyChoice& choice) {
+        if (choice.cost < best.cost) best = choice;
+      });
+    }
     return best;
   }
 
@@ -249,30 +275,6 @@ class PairSearch {
           return add_run(begin, end, LevelTableFinder(a_.levels, a_.boundaries, width));
       }
     });
-  }
-
-  // offer(choice) of the scale codes around this choice's.
-  template <typename Offer>
-  __device__ void around(const KeyChoice& choice, const Offer& offer) const {
-    const int last = (1 << codec_.scale_bits) - 1;
-    for (int first = -codec_.scale_radius; first <= codec_.scale_radius; first += scales_together) {
-      float scale[scales_together], cost[scales_together];
-#pragma unroll
-      for (int s = 0; s < scales_together; ++s)
-        scale[s] = codec_.scales[min(max(choice.scale_code + first + s, 0), last)];
-      level_costs(scale, cost, [&](int i, float(&less)[scales_together]) {
-        const float own = __ldg(codec_.transformed + static_cast<std::int64_t>(i) * codec_.centroid_stride +
-                                choice.centroid);
-#pragma unroll
-        for (int s = 0; s < scales_together; ++s) less[s] = own;
-      });
-#pragma unroll
-      for (int s = 0; s < scales_together; ++s) {
-        const int code = choice.scale_code + first + s;
-        if (first + s <= codec_.scale_radius && code >= 0 && code <= last)
-          offer(KeyChoice{cost[s], choice.centroid, code});
-      }
-    }
   }
 
   const CalibratedView& codec_;

@@ -1,7 +1,7 @@
 #pragma once
-// Calibrated keys (quantizers/calibrated.hpp) of any dim: one thread a key, one warp a block of 32, as columns
-// [dim, 32] of shared memory. Every product and sum is rounded as on the CPU, whose codes and numbers these
-// are bit for bit: a choice here depends on all coordinates.
+// Calibrated keys (quantizers/calibrated.hpp) of any dim: one thread a key where they are encoded, two keys a
+// thread where they are decoded, as columns of a warp's shared memory. Every product and sum is rounded as on
+// the CPU, whose codes and numbers these are bit for bit: a choice here depends on all coordinates.
 //
 // The general path; scores after RoPE and attention have tensor-core kernels (hopper/calibrated_scores.cu).
 #include "rotorquant/device/calibrated_trellis_tables.cuh"
@@ -56,6 +56,8 @@ struct CalibratedView {
   const float* metric;        // [dim, metric_stride]
   int metric_stride;          // a multiple of 16
 
+  // Centroids with a full search.
+  __host__ __device__ int tried_centroids() const { return centroid_choices > 0 ? centroid_choices : 1; }
   __host__ __device__ int scale_bit() const { return centroid_bit() + centroid_bits; }
   // Where the field behind the planes begins.
   __host__ __device__ int centroid_bit() const {

@@ -27,21 +27,19 @@ struct CalibratedArrays {
   }
 };
 
-// What a warp has in shared memory, in this order.
+// What a warp that encodes has in shared memory, in this order.
 struct CalibratedTile {
-  int columns;  // floats of one array
-  int arrays;
-  int choices;     // centroids with a full search, or 0
+  int columns;     // floats of one of two arrays
+  int choices;     // centroids with a full search
   int code_bytes;  // of 32 keys
   int symbols;
 
-  __host__ __device__ CalibratedTile(const CalibratedView& codec, bool encodes)
+  __host__ __device__ explicit CalibratedTile(const CalibratedView& codec)
       : columns((codec.dim + spare_slots) * column_pitch),
-        arrays(encodes ? 2 : 1),
-        choices(encodes ? codec.centroid_choices : 0),
+        choices(codec.tried_centroids()),
         code_bytes((warp_size * codec.code_bytes + 15) / 16 * 16),
-        symbols(encodes ? codec.dim * warp_size : 0) {}
-  __host__ __device__ int choice_offset() const { return 4 * (2 * level_table + arrays * columns); }
+        symbols(codec.dim * warp_size) {}
+  __host__ __device__ int choice_offset() const { return 4 * 2 * (level_table + columns); }
   __host__ __device__ int code_offset() const {
     return (choice_offset() + 2 * 4 * warp_size * choices + 15) / 16 * 16;
   }
@@ -67,12 +65,21 @@ struct CalibratedTile {
   }
 };
 
-// The thread's column through the cascade (run_steps).
-__device__ inline void run_columns(const ColumnProgram& program, float* column) {
+// factor x + y, rounded once, of one key or of two.
+__device__ __forceinline__ float multiply_add(float factor, float x, float y) {
+  return fmaf(factor, x, y);
+}
+__device__ __forceinline__ float2 multiply_add(float factor, const float2& x, const float2& y) {
+  return make_float2(fmaf(factor, x.x, y.x), fmaf(factor, x.y, y.y));
+}
+
+// The thread's columns, of one key or of two, through the cascade (run_steps).
+template <typename Number>
+__device__ inline void run_columns(const ColumnProgram& program, Number* column) {
   for (int group = 0; group < program.group_count; ++group) {
     const auto* const words = reinterpret_cast<const uint4*>(program.steps + group * steps_together);
     uint4 slots[steps_together], low[steps_together], high[steps_together];
-    float in[steps_together][3];
+    Number in[steps_together][3];
 #pragma unroll
     for (int s = 0; s < steps_together; ++s) {
       slots[s] = __ldg(words + 3 * s);
@@ -84,24 +91,25 @@ __device__ inline void run_columns(const ColumnProgram& program, float* column) 
     }
 #pragma unroll
     for (int s = 0; s < steps_together; ++s) {
-      const float x = in[s][0], y = in[s][1], z = in[s][2];
+      const Number x = in[s][0], y = in[s][1], z = in[s][2];
       column[slots[s].x * column_pitch] =
-          fmaf(__uint_as_float(low[s].y), z, fmaf(__uint_as_float(low[s].x), y, x));
+          multiply_add(__uint_as_float(low[s].y), z, multiply_add(__uint_as_float(low[s].x), y, x));
       column[slots[s].y * column_pitch] =
-          fmaf(__uint_as_float(low[s].w), z, fmaf(__uint_as_float(low[s].z), x, y));
+          multiply_add(__uint_as_float(low[s].w), z, multiply_add(__uint_as_float(low[s].z), x, y));
       column[slots[s].z * column_pitch] =
-          fmaf(__uint_as_float(high[s].y), y, fmaf(__uint_as_float(high[s].x), x, z));
+          multiply_add(__uint_as_float(high[s].y), y, multiply_add(__uint_as_float(high[s].x), x, z));
     }
   }
 }
 
-// Bytes between global and a warp's shared memory, 16 at a time for the block's 32 codes; fewer ones byte by
+// Bytes between global and a warp's shared memory, 16 at a time for all codes of a tile; fewer ones byte by
 // byte.
+template <int tile>
 __device__ inline void copy_codes(const std::uint8_t* from, std::uint8_t* to, int code_bytes, int count) {
   const int lane = static_cast<int>(threadIdx.x);
-  if (count == warp_size) {
+  if (count == tile) {
 #pragma unroll 4
-    for (int i = lane; i < warp_size * code_bytes / 16; i += warp_size)
+    for (int i = lane; i < tile * code_bytes / 16; i += warp_size)
       reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
   } else {
     for (int i = lane; i < count * code_bytes; i += warp_size) to[i] = from[i];

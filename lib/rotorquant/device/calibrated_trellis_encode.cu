@@ -8,39 +8,46 @@ namespace {
 
 constexpr int most_warps = 16;  // a block
 
-// What a block has in shared memory, in words of 4 bytes, in this order.
+// What a block has in shared memory, in words of 4 bytes: for all of its time the trellis' tables, its keys
+// after the transform and their best pairs; then what is needed for these, and in the same place what each
+// warp needs for its search.
 struct EncodeLayout {
   TrellisWarpLayout warp;
-  int values, rows;  // of the trellis
-  int columns;       // of 32 keys, and of what they were before the transform in the first warp's time
-  int pairs;         // [candidates, 32]
-  int choices;       // centroids with a full search, in the first warp's time
+  int values, rows, factors;
+  int columns;  // of 32 keys
+  int pairs;    // [candidates, 32]
+  int choices;  // [tried centroids, 32]
+  int costs;    // [tried centroids, scale codes, 32]
 
   __host__ __device__ EncodeLayout(const CalibratedView& codec, const CalibratedTrellisView& t)
       : warp(codec.dim, t),
         values((t.shared_values + 3) / 4 * 4),
         rows(2 * t.shared_rows),
+        factors(t.shared_factors ? t.factor_count : 0),
         columns(((codec.dim + spare_slots) * column_pitch + 3) / 4 * 4),
         pairs(t.candidates * warp_size),
-        choices(codec.centroid_choices * warp_size) {}
+        choices(codec.tried_centroids() * warp_size),
+        costs((2 * codec.scale_radius + 1) * choices) {}
 
-  __host__ __device__ int pair_offset() const { return values + rows + columns; }
-  // Cost and centroid of each candidate, and how many there are, of a key.
+  __host__ __device__ int pair_offset() const { return values + rows + factors + columns; }
+  // Pairs, then how many, of each key.
   __host__ __device__ int warp_offset() const { return (pair_offset() + pairs + warp_size + 3) / 4 * 4; }
-  // What the first warp needs before the others begin.
-  __host__ __device__ int first_words() const { return 2 * level_table + columns + pairs + 2 * choices; }
   std::size_t bytes(int warps) const {
     const int searched = warps * warp.words();
-    return 4U *
-           static_cast<std::size_t>(warp_offset() + (searched > first_words() ? searched : first_words()));
+    const int before = 2 * level_table + columns + 2 * choices + costs + pairs;
+    return 4U * static_cast<std::size_t>(warp_offset() + (searched > before ? searched : before));
   }
 };
 
-// The best pairs of the thread's key, in the order of their costs, of equal ones those that came first;
-// returns how many.
-__device__ int find_pairs(const PairSearch& search, int most, float* costs, int* pairs) {
+// A key's best pairs in the order of their costs, of equal ones those that came first; number i at
+// [i warp_size].
+struct PairList {
+  float* costs;
+  int* pairs;
+  int most;
   int count = 0;
-  search.for_each([&](const KeyChoice& choice) {
+
+  __device__ void offer(const KeyChoice& choice) {
     if (!(choice.cost < INFINITY)) return;
     int place = count;
     for (; place > 0 && choice.cost < costs[(place - 1) * warp_size]; --place) {
@@ -52,9 +59,8 @@ __device__ int find_pairs(const PairSearch& search, int most, float* costs, int*
     costs[place * warp_size] = choice.cost;
     pairs[place * warp_size] = choice.pack();
     count = min(count + 1, most);
-  });
-  return count;
-}
+  }
+};
 
 __device__ void load_elements(const CalibratedView& codec, ElementType type, const void* x,
                               std::int64_t first, int count, float* columns, unsigned long long* refusals) {
@@ -106,44 +112,65 @@ __global__ void __launch_bounds__(most_warps* warp_size, 1)
   const EncodeLayout layout(codec, trellis);
   auto* const values = reinterpret_cast<float*>(shared_words);
   auto* const rows = reinterpret_cast<uint2*>(values + layout.values);
-  float* const columns = reinterpret_cast<float*>(rows + trellis.shared_rows);
+  float* const factors = values + layout.values + layout.rows;
+  float* const columns = factors + layout.factors;
   int* const pairs = reinterpret_cast<int*>(values + layout.pair_offset());
   int* const counts = pairs + layout.pairs;
   float* const scratch = values + layout.warp_offset();
 
-  const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = lane_of_warp();
-  const int warps = static_cast<int>(blockDim.x) / warp_size;
+  const auto thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const int warp = thread / warp_size, lane = lane_of_warp(), warps = threads / warp_size;
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * warp_size;
   const int count = static_cast<int>(min(static_cast<std::int64_t>(warp_size), n - first));
-  for (int i = static_cast<int>(threadIdx.x); i < trellis.shared_values; i += static_cast<int>(blockDim.x))
-    values[i] = __ldg(trellis.values + i);
-  for (int i = static_cast<int>(threadIdx.x); half_rows && i < trellis.shared_rows;
-       i += static_cast<int>(blockDim.x))
-    rows[i] = trellis.packed_rows[i];
-  if (warp == 0) {
+  for (int i = thread; i < trellis.shared_values; i += threads) values[i] = __ldg(trellis.values + i);
+  for (int i = thread; half_rows && i < trellis.shared_rows; i += threads) rows[i] = trellis.packed_rows[i];
+  for (int i = thread; i < layout.factors; i += threads) factors[i] = __ldg(trellis.factors + i);
+
+  // Pairs of centroid and scale, a thread a key: the first warp finds the centroids, every warp the costs of
+  // scale codes around one, and the first warp puts them in order.
+  {
     float* const before = scratch + 2 * level_table;
-    float* const costs = before + layout.columns;
-    float* const choice_costs = costs + layout.pairs;
-    const CalibratedArrays arrays{scratch,
-                                  scratch + level_table,
-                                  before,
-                                  before + lane,
-                                  columns + lane,
-                                  choice_costs + lane,
-                                  reinterpret_cast<int*>(choice_costs + layout.choices) + lane,
-                                  nullptr,
+    float* const choice_costs = before + layout.columns;
+    int* const choices = reinterpret_cast<int*>(choice_costs + layout.choices);
+    float* const costs = reinterpret_cast<float*>(choices + layout.choices);
+    const CalibratedArrays arrays{scratch,        scratch + level_table, before,         before + lane,
+                                  columns + lane, choice_costs + lane,   choices + lane, nullptr,
                                   nullptr};
-    arrays.load_tables(codec);
-    load_elements(codec, type, x, first, count, before, refusals);
-    if (lane < count) {
-      const PairSearch search(codec, arrays);
-      if (!search.transform()) refuse(refusals, first + lane, Refusal::transform);
-      counts[lane] = find_pairs(search, trellis.candidates, costs + lane, pairs + lane);
+    const PairSearch search(codec, arrays);
+    if (warp == 0) {
+      arrays.load_tables(codec);
+      load_elements(codec, type, x, first, count, before, refusals);
+      if (lane < count) {
+        if (!search.transform()) refuse(refusals, first + lane, Refusal::transform);
+        search.rank();
+      }
+    }
+    __syncthreads();
+    const int tried = codec.tried_centroids(), scale_codes = 2 * codec.scale_radius + 1;
+    for (int t = warp; lane < count && t < tried; t += warps) {
+      const KeyChoice nearest = KeyChoice::unpack(choices[t * warp_size + lane]);
+      float* const own = costs + t * scale_codes * warp_size + lane;
+      for (int i = 0; i < scale_codes; ++i) own[i * warp_size] = INFINITY;
+      search.around(nearest, [&](const KeyChoice& choice) {
+        own[(choice.scale_code - nearest.scale_code + codec.scale_radius) * warp_size] = choice.cost;
+      });
+    }
+    __syncthreads();
+    if (warp == 0 && lane < count) {
+      PairList list{costs + layout.costs + lane, pairs + lane, trellis.candidates};
+      for (int i = 0; i < tried * scale_codes; ++i) {
+        KeyChoice choice = KeyChoice::unpack(choices[i / scale_codes * warp_size + lane]);
+        choice.scale_code += i % scale_codes - codec.scale_radius;
+        choice.cost = costs[i * warp_size + lane];
+        list.offer(choice);
+      }
+      counts[lane] = list.count;
     }
   }
   __syncthreads();
 
-  const TrellisLevelReader<half_rows> levels{trellis, values, rows};
+  const TrellisLevelReader<half_rows> levels{trellis, values, rows,
+                                             layout.factors > 0 ? factors : trellis.factors};
   for (int key = warp; key < count; key += warps) {
     const TrellisWarp<half_rows> own(codec, levels, layout.warp, scratch + warp * layout.warp.words(),
                                      columns + key);
@@ -193,8 +220,8 @@ CalibratedTrellisEncoder::CalibratedTrellisEncoder(const CalibratedView& codec,
 void CalibratedTrellisEncoder::encode(cudaStream_t stream, const CalibratedView& codec,
                                       const CalibratedTrellisView& trellis, const ConstDeviceTensor& x,
                                       std::uint8_t* codes, unsigned long long* refusals) const {
-  launch_tiles("encode", kernel_of(trellis), stream, x.rows, warps_, shared_bytes_, codec, trellis, x.type,
-               x.data, x.rows, codes, refusals);
+  launch_tiles("encode", kernel_of(trellis), stream, x.rows, warp_size, warps_, shared_bytes_, codec, trellis,
+               x.type, x.data, x.rows, codes, refusals);
 }
 
 }  // namespace rotorquant::device

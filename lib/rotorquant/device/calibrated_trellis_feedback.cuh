@@ -49,8 +49,11 @@ class TrellisFeedbackSearch {
     for (int first = 0; first < t_.used; first += factors_together) {
       float errors[factors_together];
       const int ancestor = run_block<careful>(first, scaled, cost, errors, well);
-      for (int t = first + factors_together; t < t_.used; t += rows_at_once)
-        take_errors(t, first, ancestor, errors);
+      const float* factors = warp_.levels().factors + factors_before(first, t_.used);
+      for (int t = first + factors_together; t < t_.used; t += rows_at_once) {
+        take_errors(t, factors, ancestor, errors);
+        factors += rows_at_once * factors_together;
+      }
       __syncwarp();
     }
     return __all_sync(trellis_search::all_lanes, well);
@@ -169,8 +172,21 @@ class TrellisFeedbackSearch {
     return ancestor;
   }
 
-  // f of coordinates t .. t + 3 takes the errors of the block that began at `first`.
-  __device__ void take_errors(int t, int first, int ancestor, const float (&errors)[factors_together]) const {
+  // Of a row, from memory of either kind.
+  static __device__ __forceinline__ void load_factors(const float* from, float (&to)[factors_together]) {
+#pragma unroll
+    for (int i = 0; i < factors_together; i += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(from + i);
+      to[i] = four.x;
+      to[i + 1] = four.y;
+      to[i + 2] = four.z;
+      to[i + 3] = four.w;
+    }
+  }
+
+  // f of coordinates t .. t + 3 takes the errors of the last block by these factors.
+  __device__ void take_errors(int t, const float* from, int ancestor,
+                              const float (&errors)[factors_together]) const {
     float sums[rows_at_once];
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) sums[r] = row(min(t + r, t_.used - 1))[ancestor];
@@ -179,7 +195,7 @@ class TrellisFeedbackSearch {
     for (int r = 0; r < rows_at_once; ++r) {
       if (t + r >= t_.used) break;
       float factors[factors_together];
-      load_together(t_.factors + static_cast<std::int64_t>(t + r) * t_.factor_pitch + first, factors);
+      load_factors(from + r * factors_together, factors);
 #pragma unroll
       for (int i = 0; i < factors_together; ++i)
         sums[r] = __fadd_rn(sums[r], __fmul_rn(factors[i], errors[i]));

@@ -9,6 +9,8 @@ namespace {
 // Symbols up to these widths have their levels in shared memory: the tables of wider ones, which few
 // coordinates have, are as large as all of them together.
 constexpr int shared_row_width = 4, shared_value_width = 5;
+// Those of 128 coordinates: more would leave too little to the warps.
+constexpr int most_shared_factors = 7680;
 
 }  // namespace
 
@@ -36,17 +38,21 @@ CalibratedTrellisTables::CalibratedTrellisTables(const CalibratedCodec& codec) {
                            trellis.feedback().weights()[t], levels[width]});
     first_values[position] = levels[width].first_value;
   }
-  const std::size_t pitch = (used.size() + factors_together - 1) / factors_together * factors_together;
-  std::vector<float> factors(used.size() * pitch), next_factors(used.size() * factors_together);
-  for (std::size_t t = 0; t < used.size(); ++t) {
-    for (std::size_t j = 0; j < used.size(); ++j) {
-      const float factor = trellis.feedback().factors()[j * used.size() + t];
-      factors[t * pitch + j] = factor;
-      if (t / factors_together == j / factors_together)
-        next_factors[j * factors_together + t % factors_together] = factor;
+  const std::size_t count = used.size();
+  std::vector<float> factors, next_factors(count * factors_together);
+  for (std::size_t first = 0; first < count; first += factors_together) {
+    const std::size_t end = std::min(first + factors_together, count);
+    for (std::size_t t = first; t < count; ++t) {
+      for (std::size_t j = first; j < end; ++j) {
+        const float factor = trellis.feedback().factors()[j * count + t];
+        if (t < end) {
+          next_factors[j * factors_together + t - first] = factor;
+        } else {
+          factors.push_back(factor);
+        }
+      }
     }
   }
-
   if (codec.planes().count_at_least(max_width) == 0) {
     std::vector<uint2> packed;
     for (const float4& row : arrays.rows) packed.push_back(trellis_search::pack_row(row));
@@ -77,7 +83,8 @@ CalibratedTrellisTables::CalibratedTrellisTables(const CalibratedCodec& codec) {
   view_.first_values = first_values_.data();
   view_.factors = factors_.data();
   view_.next_factors = next_factors_.data();
-  view_.factor_pitch = static_cast<int>(pitch);
+  view_.factor_count = static_cast<int>(factors.size());
+  view_.shared_factors = view_.factor_count <= most_shared_factors;
   view_.initial_factors = initial_factors_.data();
 }
 

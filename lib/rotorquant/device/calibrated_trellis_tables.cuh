@@ -6,6 +6,15 @@
 
 namespace rotorquant::device {
 
+// Steps of the search with feedback whose errors later coordinates take at a time.
+inline constexpr int factors_together = 8;
+// Where the factors of the block that begins with coordinate `first` of so many used ones begin.
+__host__ __device__ inline int factors_before(int first, int used) {
+  // The blocks before have used - 8, used - 16, ... rows.
+  return first * (used - factors_together) - first * (first - factors_together) / 2;
+}
+
+// What a used coordinate is, for loads of 16 bytes.
 struct alignas(16) UsedCoordinate {
   int position;    // in storage order
   int width;       // of its symbols
@@ -24,14 +33,14 @@ struct CalibratedTrellisView {
   int shared_values, shared_rows;     // the first ones, of narrow symbols: copied to shared memory
   const UsedCoordinate* coordinates;  // [used]
   const int* first_values;            // [used] in storage order: TrellisWidthView::first_value
-  const float* factors;               // [used, factor_pitch]: [t, j] L_tj
-  int factor_pitch;                   // a multiple of factors_together
-  const float* next_factors;          // [used, factors_together]: [j, t % factors_together] L_tj in j's block
-  const float* initial_factors;       // [dim - used, used]
+  // L_tj of trellis_feedback.hpp, j in blocks of factors_together, and of each block the rows t behind it:
+  // [blocks, rows behind, factors_together].
+  const float* factors;
+  int factor_count;
+  bool shared_factors;           // copied to shared memory
+  const float* next_factors;     // [used, factors_together]: [j, t % factors_together] L_tj in j's block
+  const float* initial_factors;  // [dim - used, used]
 };
-
-// Steps of the search with feedback whose errors later coordinates take at a time.
-inline constexpr int factors_together = 8;
 
 class CalibratedTrellisTables {
  public:

@@ -51,6 +51,7 @@ struct TrellisLevelReader {
   const CalibratedTrellisView& t;
   const float* shared_values;
   const uint2* shared_rows;
+  const float* factors;  // CalibratedTrellisView::factors, in shared memory if there
 
   __device__ __forceinline__ const float* values(const TrellisWidthView& width) const {
     return values_from(width.first_value);

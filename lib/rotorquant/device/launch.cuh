@@ -1,5 +1,5 @@
 #pragma once
-// Launches of kernels over tiles of 32 rows, a tile a block.
+// Launches of kernels over tiles of rows, a tile a block.
 #include <limits>
 
 #include "rotorquant/device/rotation.cuh"
@@ -30,9 +30,9 @@ int resident_blocks(const char* name, Kernel kernel, int threads, std::size_t sh
 
 template <typename... Parameters, typename... Arguments>
 void launch_tiles(const char* name, void (*kernel)(Parameters...), cudaStream_t stream, std::int64_t rows,
-                  int warps, std::size_t shared_bytes, const Arguments&... arguments) {
+                  int tile_rows, int warps, std::size_t shared_bytes, const Arguments&... arguments) {
   if (rows == 0) return;
-  const std::int64_t blocks = (rows + warp_size - 1) / warp_size;
+  const std::int64_t blocks = (rows + tile_rows - 1) / tile_rows;
   if (blocks > std::numeric_limits<std::int32_t>::max()) {
     throw Error(std::string(name) + ": " + std::to_string(rows) + " vectors in one call; valid: up to 2^36");
   }
@@ -41,11 +41,11 @@ void launch_tiles(const char* name, void (*kernel)(Parameters...), cudaStream_t 
   check_launch(name);
 }
 
-// With one warp a tile.
+// With one warp for 32 rows.
 template <typename... Parameters, typename... Arguments>
 void launch_rows(const char* name, void (*kernel)(Parameters...), cudaStream_t stream, std::int64_t rows,
                  std::size_t shared_bytes, const Arguments&... arguments) {
-  launch_tiles(name, kernel, stream, rows, 1, shared_bytes, arguments...);
+  launch_tiles(name, kernel, stream, rows, warp_size, 1, shared_bytes, arguments...);
 }
 
 }  // namespace rotorquant::device
