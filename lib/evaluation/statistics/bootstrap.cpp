@@ -111,7 +111,10 @@ Interval mean_interval(std::span<const double> differences, std::uint64_t seed, 
 
 double geometric_mean_ratio(const LossTable& candidate, const LossTable& baseline,
                             std::span<const std::int32_t> counts) {
+  // One logarithm for the product of several ratios, as long as it is far from the ends of float64.
+  constexpr double most = 1e150;
   double logs = 0.0;
+  double product = 1.0;
   for (std::int64_t cell = 0; cell < candidate.cells; ++cell) {
     double candidate_sum = 0.0;
     double baseline_sum = 0.0;
@@ -120,9 +123,18 @@ double geometric_mean_ratio(const LossTable& candidate, const LossTable& baselin
       candidate_sum += count * candidate.at(seed, cell);
       baseline_sum += count * baseline.at(seed, cell);
     }
-    logs += std::log(candidate_sum / baseline_sum);
+    const double ratio = candidate_sum / baseline_sum;
+    if (ratio > 1.0 / most && ratio < most) {
+      product *= ratio;
+    } else {
+      logs += std::log(ratio);
+    }
+    if (product < 1.0 / most || product > most) {
+      logs += std::log(product);
+      product = 1.0;
+    }
   }
-  return std::exp(logs / static_cast<double>(candidate.cells));
+  return std::exp((logs + std::log(product)) / static_cast<double>(candidate.cells));
 }
 
 Interval geometric_mean_ratio_interval(const LossTable& candidate, const LossTable& baseline,

@@ -30,7 +30,9 @@ struct UnitRows {
     for (const double value : x) energy += value * value;
     if (energy == 0.0) return;
     const double norm = std::sqrt(energy);
-    for (const double value : x) data.push_back(value / norm);
+    const std::size_t begin = data.size();
+    data.resize(begin + x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) data[begin + i] = x[i] / norm;
     ++rows;
   }
 };

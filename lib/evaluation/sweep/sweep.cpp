@@ -162,7 +162,6 @@ class Sweep {
     const DumpInfo& info = plan.dump->info();
     DatasetSummary summary;
     summary.path = plan.dump->path();
-    summary.sha256 = plan.dump->sha256();
     summary.model = info.model;
     summary.source = info.source;
     summary.layers = plan.layers;
@@ -177,7 +176,12 @@ class Sweep {
     std::vector<IsotropyReport> value_reports(reports.size());
     draw_isotropy_control(info.num_tokens, info.head_dim, 0, context_);
     draw_isotropy_control(info.num_tokens, info.value_dim, 0, context_);
-    parallel_for(context_, static_cast<std::int64_t>(reports.size()), [&](std::int64_t i) {
+    parallel_for(context_, static_cast<std::int64_t>(reports.size()) + 1, [&](std::int64_t item) {
+      if (item == 0) {  // takes as long as several heads
+        summary.sha256 = plan.dump->sha256();
+        return;
+      }
+      const std::int64_t i = item - 1;
       const std::int64_t layer = plan.layers[static_cast<std::size_t>(i / num_heads)];
       const std::int64_t head = plan.heads[static_cast<std::size_t>(i % num_heads)];
       const std::vector<float> keys = plan.dump->read_key(layer, head);
