@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <utility>
 
 #include "evaluation/metrics/attention.hpp"
+#include "evaluation/metrics/lanes.hpp"
 #include "evaluation/metrics/softmax_row.hpp"
 #include "rotorquant/core/error.hpp"
 
@@ -52,6 +54,31 @@ void check_tensors(const HeadTensors& tensors) {
   }
   if (min_context < 0)
     throw Error(fmt::format("attention metrics: min_context {}; valid: 0 or more", min_context));
+}
+
+double sum_of(const Lanes& lanes) {
+  double sum = 0.0;
+  for (std::int64_t lane = 0; lane < lane_count; ++lane) sum += lanes[lane];
+  return sum;
+}
+
+// products [visible], 0 from there to the next multiple of lane_count.
+AttentionReference::PairStatistics pair_statistics(const double* products, std::int64_t visible) {
+  const auto load = [&](std::int64_t j) {
+    Lanes lanes;
+    std::memcpy(&lanes, products + j, sizeof(lanes));
+    return lanes;
+  };
+  const auto count = static_cast<double>(visible);
+  Lanes sums = {};
+  for (std::int64_t j = 0; j < visible; j += lane_count) sums += load(j);
+  const double mean = sum_of(sums) / count;
+  Lanes spread = {};
+  const std::int64_t whole = visible / lane_count * lane_count;
+  for (std::int64_t j = 0; j < whole; j += lane_count) spread += (load(j) - mean) * (load(j) - mean);
+  double last = 0.0;
+  for (std::int64_t j = whole; j < visible; ++j) last += (products[j] - mean) * (products[j] - mean);
+  return {.count = count, .mean = mean, .spread = sum_of(spread) + last};
 }
 
 }  // namespace
@@ -176,12 +203,7 @@ void AttentionReference::compute_row_summaries(const Block& block, const double*
     for (std::int64_t j = 0; j < row.visible; ++j) row_probabilities[j] *= row.inverse_sum;
     row.log_sum_exp = row.max_score + std::log(sum);
 
-    const auto count = static_cast<double>(row.visible);
-    const double mean = std::accumulate(row_products, row_products + row.visible, 0.0) / count;
-    double spread = 0.0;
-    for (std::int64_t j = 0; j < row.visible; ++j)
-      spread += (row_products[j] - mean) * (row_products[j] - mean);
-    pairs[static_cast<std::size_t>(block.begin + r)] = {.count = count, .mean = mean, .spread = spread};
+    pairs[static_cast<std::size_t>(block.begin + r)] = pair_statistics(row_products, row.visible);
   }
 }
 
