@@ -111,7 +111,7 @@ class AttentionReference {
   // Orders rows and makes blocks; complete once compute_rows has followed.
   struct WithoutRows {};
   AttentionReference(HeadTensors tensors, WithoutRows);
-  // `sink`, if any, is called for each block, by several threads at once, where rows are not kept.
+  // A sink is called for each block, by several threads at once, and has the outputs and their energy to do.
   void compute_rows(std::int64_t max_bytes, const Context& context, const RowSink& sink);
 
   void order_rows();

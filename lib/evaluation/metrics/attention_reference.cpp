@@ -98,7 +98,7 @@ AttentionReference::AttentionReference(HeadTensors tensors, WithoutRows) : tenso
 void AttentionReference::compute_rows(std::int64_t max_bytes, const Context& context, const RowSink& sink) {
   if (tensors_.queries.empty()) return;
   keys_.assign_transposed(tensors_.keys);
-  values_.assign(tensors_.values);
+  if (!sink) values_.assign(tensors_.values);
   const std::int64_t values_to_keep =
       blocks_.empty() ? 0 : blocks_.back().offset + blocks_.back().rows * blocks_.back().stride;
   const auto bytes_to_keep = 2 * values_to_keep * static_cast<std::int64_t>(sizeof(double));
@@ -107,7 +107,7 @@ void AttentionReference::compute_rows(std::int64_t max_bytes, const Context& con
     stored_products_.reserve(values_to_keep);
     stored_probabilities_.reserve(values_to_keep);
   }
-  outputs_.reserve(num_rows() * values_.padded_cols());
+  if (!sink) outputs_.reserve(num_rows() * values_.padded_cols());
   std::vector<PairStatistics> pairs_of_rows(rows_.size());
   parallel_for(context, static_cast<std::int64_t>(blocks_.size()), [&](std::int64_t index) {
     const Block& block = blocks_[static_cast<std::size_t>(index)];
@@ -121,14 +121,18 @@ void AttentionReference::compute_rows(std::int64_t max_bytes, const Context& con
         keep ? stored_probabilities_.data() + block.offset : workspace.probabilities.data();
     compute_products(block, products);
     compute_row_summaries(block, products, probabilities, pairs_of_rows);
+    if (sink) {
+      sink(static_cast<std::size_t>(index), {products, probabilities});
+      return;
+    }
     panel_product(probabilities, block.stride, block.rows, block.keys, values_, values_.cols(),
                   outputs_.data() + block.begin * values_.padded_cols(), values_.padded_cols());
-    if (sink) sink(static_cast<std::size_t>(index), {products, probabilities});
   });
   for (const PairStatistics& row : pairs_of_rows) add_pairs(row);
+  keeps_probabilities_ = keep;
+  if (sink) return;
   const double* outputs = outputs_.data();
   output_energy_ = std::inner_product(outputs, outputs + num_rows() * values_.padded_cols(), outputs, 0.0);
-  keeps_probabilities_ = keep;
 }
 
 // Row i belongs to the i / G-th kept query and the i % G-th of the G query heads.

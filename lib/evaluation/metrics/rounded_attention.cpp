@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "evaluation/metrics/cell_sums.hpp"
@@ -202,17 +203,37 @@ RoundedReference::RoundedReference(HeadTensors tensors, std::int64_t max_bytes, 
         block.rows * (block.stride * static_cast<std::int64_t>(2 * sizeof(float) + sizeof(std::int16_t)) +
                       num_chunks(keys) * static_cast<std::int64_t>(sizeof(float)));
   }
-  AttentionReference::RowSink keep_rows;
-  if (bytes <= max_bytes) {
-    kept_.resize(exact_.blocks().size());
-    keep_rows = [&](std::size_t index, const AttentionReference::ExactRows& rows) {
-      narrow(exact_.blocks()[index], rows, kept_[index]);
-    };
+  const bool keep = bytes <= max_bytes;
+  if (keep) kept_.resize(exact_.blocks().size());
+  if (exact_.num_rows() > 0) values_.assign(exact_.tensors().values);
+  std::vector<double> energies(static_cast<std::size_t>(exact_.num_rows()));
+  exact_.compute_rows(0, context, [&](std::size_t index, const AttentionReference::ExactRows& rows) {
+    thread_local RoundedWorkspace workspace;
+    const Block& block = exact_.blocks()[index];
+    NarrowRows& narrowed = keep ? kept_[index] : workspace.narrow;
+    narrow(block, rows, narrowed);
+    measure_outputs(block, narrowed, workspace, energies.data() + block.begin);
+  });
+  exact_.output_energy_ = std::accumulate(energies.begin(), energies.end(), 0.0);
+  if (exact_.num_rows() > 0) round_queries();
+}
+
+// ‖p v‖² of a block's rows, from what the cells use of p and v.
+void RoundedReference::measure_outputs(const Block& block, const NarrowRows& rows,
+                                       RoundedWorkspace& workspace, double* energies) const {
+  const std::int64_t stride = values_.padded_cols();
+  workspace.outputs[0].reserve(block.rows * stride);
+  const float* outputs = workspace.outputs[0].data();
+  const IntegerRows probabilities = {rows.rounded.data(), block.stride, rows.scales.data(),
+                                     num_chunks(exact_.tensors().keys.rows)};
+  weigh(*this, block, probabilities, values_, workspace.outputs[0].data());
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    Lanes squares = {};
+    for (std::int64_t c = r * stride; c < (r + 1) * stride; c += lane_count)  // 0 beyond d_v
+      squares += widen(outputs + c) * widen(outputs + c);
+    energies[r] = 0.0;
+    for (std::int64_t lane = 0; lane < lane_count; ++lane) energies[r] += squares[lane];
   }
-  exact_.compute_rows(0, context, keep_rows);
-  if (exact_.num_rows() == 0) return;
-  round_queries();
-  values_.assign(exact_.tensors().values);
 }
 
 void RoundedReference::round_queries() {
