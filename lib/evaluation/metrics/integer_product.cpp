@@ -69,8 +69,8 @@ inline void add_pairs(IntLanes& sum, const IntLanes& a, const IntLanes& b) {
 #endif
 }
 
-// out(r, 0..31) (+)= scales times the sum over k of a(r, k) panel(k, 0..31).
-template <std::int64_t rows>
+// out(r, 0..) (+)= scales times the sum over k of a(r, k) panel(k, 0..) for the first columns of a panel.
+template <std::int64_t rows, std::int64_t vectors>
 void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, const std::int16_t* panel,
                   const float* panel_scales, bool resume, float* out, std::int64_t stride) {
   // Of every third row: from one, x86 addresses the next two by a multiple of the stride.
@@ -78,12 +78,12 @@ void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, 
   for (std::int64_t i = 0; i < (rows + 2) / 3; ++i)
     left[i] = a.values + 3 * i * a.stride + chunk * chunk_depth;
   const std::int64_t stride_of_a = a.stride;
-  IntLanes sums[rows][panel_lanes] = {};
+  IntLanes sums[rows][vectors] = {};
   for (std::int64_t k = 0; k < pairs; ++k) {
     // Lane by lane: an array that is copied as a whole would pass through memory.
-    IntLanes b[panel_lanes];
+    IntLanes b[vectors];
 #pragma GCC unroll 4
-    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
+    for (std::int64_t lane = 0; lane < vectors; ++lane) {
       IntLanes part;
       std::memcpy(&part, panel + k * 2 * integer_panel_width + lane * 2 * float_lane_count, sizeof(part));
       b[lane] = part;
@@ -94,14 +94,14 @@ void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, 
       std::memcpy(&pair, left[r / 3] + r % 3 * stride_of_a + 2 * k, sizeof(pair));
       const IntLanes factor = pair + IntLanes{};
 #pragma GCC unroll 4
-      for (std::int64_t lane = 0; lane < panel_lanes; ++lane) add_pairs(sums[r][lane], factor, b[lane]);
+      for (std::int64_t lane = 0; lane < vectors; ++lane) add_pairs(sums[r][lane], factor, b[lane]);
     }
   }
 #pragma GCC unroll 16
   for (std::int64_t r = 0; r < rows; ++r) {
     const float row_scale = a.scales[r * a.scale_stride + chunk];
 #pragma GCC unroll 4
-    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
+    for (std::int64_t lane = 0; lane < vectors; ++lane) {
       FloatLanes scale;
       std::memcpy(&scale, panel_scales + lane * float_lane_count, sizeof(scale));
       FloatLanes total = __builtin_convertvector(sums[r][lane], FloatLanes) * (scale * row_scale);
@@ -318,9 +318,11 @@ void integer_product(const IntegerRows& a, std::int64_t rows, std::int64_t depth
   for (std::int64_t chunk = 0; chunk < num_chunks(depth); ++chunk) {
     const std::int64_t pairs = (std::min(chunk_depth, depth - chunk * chunk_depth) + 1) / 2;
     for (std::int64_t p = 0; p < panels; ++p) {
+      const bool half = cols - p * integer_panel_width <= float_lane_count;
       const auto multiply = [&]<std::int64_t count>(std::int64_t r) {
-        tile_product<count>(a.from(r), chunk, pairs, b.panel(chunk, p), b.scales(chunk, p), chunk > 0,
-                            c + r * c_stride + p * integer_panel_width, c_stride);
+        const auto product = half ? tile_product<count, 1> : tile_product<count, panel_lanes>;
+        product(a.from(r), chunk, pairs, b.panel(chunk, p), b.scales(chunk, p), chunk > 0,
+                c + r * c_stride + p * integer_panel_width, c_stride);
       };
       std::int64_t r = 0;
       for (; r + tile_rows <= rows; r += tile_rows) multiply.template operator()<tile_rows>(r);

@@ -99,8 +99,8 @@ class IntegerPanels {
   std::int64_t padded_cols_ = 0;
 };
 
-// c(r, j) = sum over k < depth of a(r, k) b(k, j), for r < rows and the columns j of the first
-// ceil(cols / integer_panel_width) panels: c has room for so many. depth <= b.depth(), cols <= b's; a is 0
+// c(r, j) = sum over k < depth of a(r, k) b(k, j), for r < rows and j < cols rounded up to 16: c
+// has room for so many. depth <= b.depth(), cols <= b's; a is 0
 // from depth to the next even column.
 void integer_product(const IntegerRows& a, std::int64_t rows, std::int64_t depth, const IntegerPanels& b,
                      std::int64_t cols, float* c, std::int64_t c_stride);
