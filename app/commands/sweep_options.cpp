@@ -57,7 +57,7 @@ void SweepOptions::add_to(CLI::App& command) {
       ->check(CLI::NonNegativeNumber);
   command.add_flag(
       "--exact-metrics", exact_metrics,
-      "Attention metrics in float64 throughout: three times slower, the fourth digit may differ");
+      "Attention metrics in float64 throughout: four times slower, the fourth digit may differ");
   command.add_option("--metrics", metrics, "Metrics shown in tables; reports hold all")->delimiter(',');
   common.add_selection(command);
   command.add_option("--map", maps,
