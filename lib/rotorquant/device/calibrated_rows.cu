@@ -57,10 +57,6 @@ struct LaneCodes {
     const int at = first[k] + bit;
     return __funnelshift_r(words[at / 32], words[at / 32 + 1], static_cast<unsigned>(at));
   }
-  __device__ unsigned bit_at(int k, int bit) const {
-    const int at = first[k] + bit;
-    return words[at / 32] >> (at % 32) & 1U;
-  }
 };
 
 // What a code says beside the key's column.
@@ -69,8 +65,9 @@ struct KeyFields {
   float scale = 0.0F;
 };
 
-// Levels of positions [begin, end) of this width, in the 32 from `first` on, times their scales.
-template <int width>
+// Levels of positions [begin, end) of this width, in the 32 from `first` on, times their scales; or their
+// symbols, to be replaced.
+template <bool symbols, int width>
 __device__ __forceinline__ void put_levels(const CalibratedView& codec, const DecodeArrays& arrays,
                                            const std::uint32_t (&planes)[lane_keys][max_width], int first,
                                            int begin, int end) {
@@ -83,14 +80,20 @@ __device__ __forceinline__ void put_levels(const CalibratedView& codec, const De
       unsigned symbol = 0;
 #pragma unroll
       for (int j = 0; j < width; ++j) symbol |= (planes[k][j] >> (i - first) & 1U) << j;
-      value[k] = __fmul_rn(arrays.levels[(1 << width) + symbol], __uint_as_float(place.y));
+      if constexpr (symbols && width > 0) {
+        value[k] = __uint_as_float(symbol);
+      } else {
+        value[k] = __fmul_rn(arrays.levels[(1 << width) + symbol], __uint_as_float(place.y));
+      }
     }
     arrays.column[place.x * column_pitch] = make_float2(value[0], value[1]);
   }
 }
 
-// Levels of the lane's codes times their scales, in their slots of `column`.
-__device__ void read_levels(const CalibratedView& codec, const DecodeArrays& arrays, const LaneCodes& codes) {
+// The same of all positions of the lane's codes, in their slots of `column`.
+template <bool symbols>
+__device__ __forceinline__ void read_planes(const CalibratedView& codec, const DecodeArrays& arrays,
+                                            const LaneCodes& codes) {
   for (int first = 0; first < codec.dim; first += warp_size) {
     std::uint32_t planes[lane_keys][max_width];
     int start = 0;
@@ -104,7 +107,7 @@ __device__ void read_levels(const CalibratedView& codec, const DecodeArrays& arr
     for_each_width(codec, [&](int width, int all_begin, int all_end) {
       const int begin = max(first, all_begin), end = min(first + warp_size, all_end);
       const auto put = [&](auto constant) {
-        put_levels<decltype(constant)::value>(codec, arrays, planes, first, begin, end);
+        put_levels<symbols, decltype(constant)::value>(codec, arrays, planes, first, begin, end);
       };
       switch (width) {
         case 0:
@@ -130,40 +133,37 @@ __device__ void read_levels(const CalibratedView& codec, const DecodeArrays& arr
   }
 }
 
-// The same of a trellis code (CalibratedTrellis::decode).
-__device__ void read_trellis(const CalibratedView& codec, const CalibratedTrellisView& trellis,
-                             const DecodeArrays& arrays, const LaneCodes& codes) {
-  const auto put = [&](int position, float one, float other) {
-    const uint4 place = __ldg(reinterpret_cast<const uint4*>(codec.places + position));
-    const float scale = __uint_as_float(place.y);
-    arrays.column[place.x * column_pitch] = make_float2(__fmul_rn(one, scale), __fmul_rn(other, scale));
+// Values for the symbols of a trellis code (CalibratedTrellis::decode).
+__device__ __forceinline__ void follow_trellis(const CalibratedView& codec,
+                                               const CalibratedTrellisView& trellis,
+                                               const DecodeArrays& arrays) {
+  const auto place_of = [&](const UsedCoordinate& at) {
+    return __ldg(reinterpret_cast<const uint4*>(codec.places + at.position));
   };
   unsigned state[lane_keys] = {};  // of a circle shorter than the register, walked more than once
+  const auto step = [&](const float2& symbols) {
+    state[0] = state[0] << 1 | (__float_as_uint(symbols.x) & 1U);
+    state[1] = state[1] << 1 | (__float_as_uint(symbols.y) & 1U);
+  };
   for (int i = trellis.memory; i > 0; --i) {
     const int last = (trellis.used - i % trellis.used) % trellis.used;
-    const int position = trellis.coordinates[last].position;
-#pragma unroll
-    for (int k = 0; k < lane_keys; ++k) state[k] = state[k] << 1 | codes.bit_at(k, position);
+    step(arrays.column[place_of(trellis.coordinates[last]).x * column_pitch]);
   }
   const unsigned mask = (2U << trellis.memory) - 1U;
+#pragma unroll 4
   for (int t = 0; t < trellis.used; ++t) {
     const UsedCoordinate at = trellis.coordinates[t];
-    float value[lane_keys];
-#pragma unroll
-    for (int k = 0; k < lane_keys; ++k) {
-      state[k] = (state[k] << 1 | codes.bit_at(k, at.position)) & mask;
-      unsigned upper = 0;
-      int start = codec.ends[1];  // of the plane
-      for (int plane = 1; plane < at.width; ++plane) {
-        upper |= codes.bit_at(k, start + at.position) << (plane - 1);
-        start += codec.ends[plane + 1];
-      }
-      const int level = static_cast<int>(upper << (trellis.memory + 1) | state[k]);
-      value[k] = __ldg(trellis.values + at.levels.first_value + level);
-    }
-    put(at.position, value[0], value[1]);
+    const uint4 place = place_of(at);
+    float2& number = arrays.column[place.x * column_pitch];
+    const float2 symbols = number;
+    step(symbols);
+    const float* const values = trellis.values + at.levels.first_value;
+    const auto value = [&](float symbol, unsigned registers) {
+      const unsigned level = __float_as_uint(symbol) >> 1 << (trellis.memory + 1) | (registers & mask);
+      return __fmul_rn(__ldg(values + level), __uint_as_float(place.y));
+    };
+    number = make_float2(value(symbols.x, state[0]), value(symbols.y, state[1]));
   }
-  for (int position = trellis.used; position < codec.dim; ++position) put(position, 0.0F, 0.0F);
 }
 
 // Decodes the block's codes to columns x^ - c - h over n, and the fields of the lane's keys. The warp is in
@@ -177,7 +177,12 @@ __device__ void decode_columns(const CalibratedView& codec, const CalibratedTrel
   copy_codes<tile_keys>(codes + first * codec.code_bytes, arrays.codes, codec.code_bytes, count);
   __syncwarp();
   const LaneCodes own(codec, arrays.codes);
-  trellis.used > 0 ? read_trellis(codec, trellis, arrays, own) : read_levels(codec, arrays, own);
+  if (trellis.used > 0) {
+    read_planes<true>(codec, arrays, own);
+    follow_trellis(codec, trellis, arrays);
+  } else {
+    read_planes<false>(codec, arrays, own);
+  }
 #pragma unroll
   for (int k = 0; k < lane_keys; ++k) {
     fields[k].centroid =

@@ -73,31 +73,50 @@ __device__ __forceinline__ float2 multiply_add(float factor, const float2& x, co
   return make_float2(fmaf(factor, x.x, y.x), fmaf(factor, x.y, y.y));
 }
 
-// The thread's columns, of one key or of two, through the cascade (run_steps).
-template <typename Number>
-__device__ inline void run_columns(const ColumnProgram& program, Number* column) {
-  for (int group = 0; group < program.group_count; ++group) {
+// Steps of a group, in registers.
+struct StepGroup {
+  uint4 slots[steps_together], low[steps_together];
+  uint2 high[steps_together];
+
+  __device__ void load(const ColumnProgram& program, int group) {
     const auto* const words = reinterpret_cast<const uint4*>(program.steps + group * steps_together);
-    uint4 slots[steps_together], low[steps_together], high[steps_together];
-    Number in[steps_together][3];
 #pragma unroll
     for (int s = 0; s < steps_together; ++s) {
       slots[s] = __ldg(words + 3 * s);
       low[s] = __ldg(words + 3 * s + 1);
-      high[s] = __ldg(words + 3 * s + 2);
-      in[s][0] = column[slots[s].x * column_pitch];
-      in[s][1] = column[slots[s].y * column_pitch];
-      in[s][2] = column[slots[s].z * column_pitch];
+      high[s] = __ldg(reinterpret_cast<const uint2*>(words + 3 * s + 2));
+    }
+  }
+};
+
+// The thread's columns, of one key or of two, through the cascade (run_steps). The next group's steps come
+// while one runs.
+template <typename Number>
+__device__ inline void run_columns(const ColumnProgram& program, Number* column) {
+  if (program.group_count == 0) return;
+  StepGroup next;
+  next.load(program, 0);
+  for (int group = 0; group < program.group_count; ++group) {
+    const StepGroup now = next;
+    next.load(program, min(group + 1, program.group_count - 1));
+    Number in[steps_together][3];
+#pragma unroll
+    for (int s = 0; s < steps_together; ++s) {
+      in[s][0] = column[now.slots[s].x * column_pitch];
+      in[s][1] = column[now.slots[s].y * column_pitch];
+      in[s][2] = column[now.slots[s].z * column_pitch];
     }
 #pragma unroll
     for (int s = 0; s < steps_together; ++s) {
       const Number x = in[s][0], y = in[s][1], z = in[s][2];
-      column[slots[s].x * column_pitch] =
-          multiply_add(__uint_as_float(low[s].y), z, multiply_add(__uint_as_float(low[s].x), y, x));
-      column[slots[s].y * column_pitch] =
-          multiply_add(__uint_as_float(low[s].w), z, multiply_add(__uint_as_float(low[s].z), x, y));
-      column[slots[s].z * column_pitch] =
-          multiply_add(__uint_as_float(high[s].y), y, multiply_add(__uint_as_float(high[s].x), x, z));
+      const uint4 low = now.low[s];
+      const uint2 high = now.high[s];
+      column[now.slots[s].x * column_pitch] =
+          multiply_add(__uint_as_float(low.y), z, multiply_add(__uint_as_float(low.x), y, x));
+      column[now.slots[s].y * column_pitch] =
+          multiply_add(__uint_as_float(low.w), z, multiply_add(__uint_as_float(low.z), x, y));
+      column[now.slots[s].z * column_pitch] =
+          multiply_add(__uint_as_float(high.y), y, multiply_add(__uint_as_float(high.x), x, z));
     }
   }
 }
