@@ -31,6 +31,7 @@ struct BenchOptions : CommonOptions {
   std::string thread_counts = "1";
   std::vector<std::string> rivals;
   std::string transforms;
+  FitOptions fit;
   evaluation::MeasureOptions measure;
 };
 
@@ -90,6 +91,7 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
   const bool on_gpu = options.device != "cpu";
   const std::vector<std::string> operations = operations_of(options, on_gpu);
   const int gpu = gpu_index(options.device);
+  const evaluation::BenchTransforms transforms{options.transforms, options.fit.parsed()};
   evaluation::RunInfo run;
   run.argv = invocation.argv;
   run.device = options.device;
@@ -100,9 +102,8 @@ void run_bench(const BenchOptions& options, const Invocation& invocation) {
   for (const evaluation::BenchShape& shape : shapes_of(options)) {
     run.threads = std::max(run.threads, shape.threads);
     evaluation::BenchGroup group =
-        on_gpu
-            ? evaluation::gpu_group({operations, options.quantizers, shape, options.transforms, gpu}, skipped)
-            : evaluation::cpu_group({operations, options.quantizers, shape, options.transforms}, skipped);
+        on_gpu ? evaluation::gpu_group({operations, options.quantizers, shape, transforms, gpu}, skipped)
+               : evaluation::cpu_group({operations, options.quantizers, shape, transforms}, skipped);
     for (const std::string& command : options.rivals) {
       if (auto operation = evaluation::script_operation(command, shape, skipped))
         group.operations.push_back(std::move(*operation));
@@ -192,6 +193,9 @@ void add_bench_command(CLI::App& app, const Invocation& invocation) {
                    "What 'rotorquant calibrate' wrote, for fitted quantizers such as rotorquant-calibrated "
                    "(default: they are fitted to the vectors at hand)")
       ->type_name("FILE");
+  options->fit.add(*command);
+  for (const char* name : {"--blocks", "--cascade-layers", "--centroid-bits"})
+    command->get_option(name)->excludes("--transforms");
   options->add_output(*command, "Report (JSON)");
   command->footer(
       "Operations of one shape are timed in interleaved rounds; medians and ratios are over rounds.\n"

@@ -14,15 +14,13 @@ namespace rotorquant::app {
 namespace {
 
 constexpr std::int64_t largest_index = 1'000'000;
-constexpr int most_layers = 64;
 
 struct CalibrateOptions {
   CommonOptions common;
   std::vector<std::string> dump_paths;
   std::string bits = "2,3,4";
-  std::string blocks = "general";
+  FitOptions fit;
   std::string metric = "attention";
-  evaluation::FitSettings settings;
 };
 
 // Per bit width: how far the objective came from no mixing towards what any invertible matrix could reach.
@@ -64,12 +62,11 @@ nlohmann::ordered_json summary_json(const evaluation::TransformSet& set, const s
 void run_calibrate(CalibrateOptions& options) {
   check_file_output(options.common.output);
   check_outputs(options.dump_paths, {options.common.output});
-  evaluation::FitSettings& settings = options.settings;
+  evaluation::FitSettings settings = options.fit.parsed();
   settings.bits.clear();
   for (const std::int64_t bits : evaluation::parse_ranges(options.bits, "bits", min_bits, max_bits)) {
     settings.bits.push_back(static_cast<int>(bits));
   }
-  settings.blocks = evaluation::parse_block_kind(options.blocks);
   settings.metric = evaluation::parse_query_metric(options.metric);
   settings.validate();
   std::optional<std::vector<std::int64_t>> layers;
@@ -104,21 +101,14 @@ void add_calibrate_command(CLI::App& app, const Invocation&) {
   CLI::App* command =
       app.add_subcommand("calibrate", "Fit rotorquant-calibrated to dumps, and write its transforms");
   auto options = std::make_shared<CalibrateOptions>();
-  evaluation::FitSettings& settings = options->settings;
+  evaluation::FitSettings& settings = options->fit.settings;
   command->add_option("dumps", options->dump_paths, "Dumps with queries; several are pooled")
       ->required()
       ->type_name("FIT");
   command->add_option("--bits", options->bits, "Bit widths to fit")->capture_default_str();
-  command->add_option("--blocks", options->blocks, "3x3 blocks: rotor (4 numbers) or general (9)")
-      ->capture_default_str();
-  command->add_option("--cascade-layers", settings.layers, "Layers of blocks; 0 mixes nothing")
-      ->check(CLI::Range(0, most_layers))
-      ->capture_default_str();
+  options->fit.add(*command);
   command
       ->add_option("--metric", options->metric, "What errors of a key cost: attention, uniform or identity")
-      ->capture_default_str();
-  command->add_option("--centroid-bits", settings.centroid_bits, "Centroids: 2 to this power")
-      ->check(CLI::Range(0, 8))
       ->capture_default_str();
   command->add_option("--iterations", settings.iterations, "Of L-BFGS")
       ->check(CLI::Range(0, 100000))

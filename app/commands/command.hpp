@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "evaluation/calibration/fit.hpp"
+
 namespace rotorquant::app {
 
 // The command line as started, for reports.
@@ -45,6 +47,16 @@ struct CommonOptions {
   void add_output(CLI::App& command, const std::string& output_help);
 
   int thread_count() const;
+};
+
+// How the blocks of calibrated keys are fitted: --blocks, --cascade-layers, --centroid-bits.
+struct FitOptions {
+  std::string blocks = "general";
+  evaluation::FitSettings settings;
+
+  void add(CLI::App& command);
+  // With the blocks that were named. Errors: UsageError.
+  evaluation::FitSettings parsed() const;
 };
 
 // Refuses a device the tool cannot use, in one line: an unknown name (UsageError), or CUDA without a GPU

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "commands/command.hpp"
+#include "evaluation/calibration/transforms_file.hpp"
 #include "evaluation/sweep/ranges.hpp"
 #include "rotorquant/core/device.hpp"
 #include "rotorquant/core/error.hpp"
@@ -31,6 +32,24 @@ void CommonOptions::add_output(CLI::App& command, const std::string& output_help
   command.add_option("-o,--output", output, output_help)->type_name("FILE");
   command.add_flag("--quiet", quiet, "No progress and no tables");
   command.add_flag("--json", json, "Write the result to standard output as JSON");
+}
+
+void FitOptions::add(CLI::App& command) {
+  constexpr int most_layers = 64;
+  command.add_option("--blocks", blocks, "3x3 blocks of a fit: rotor (4 numbers) or general (9)")
+      ->capture_default_str();
+  command.add_option("--cascade-layers", settings.layers, "Layers of blocks; 0 mixes nothing")
+      ->check(CLI::Range(0, most_layers))
+      ->capture_default_str();
+  command.add_option("--centroid-bits", settings.centroid_bits, "Centroids: 2 to this power")
+      ->check(CLI::Range(0, 8))
+      ->capture_default_str();
+}
+
+evaluation::FitSettings FitOptions::parsed() const {
+  evaluation::FitSettings parsed = settings;
+  parsed.blocks = evaluation::parse_block_kind(blocks);
+  return parsed;
 }
 
 int CommonOptions::thread_count() const {

@@ -74,7 +74,7 @@ std::shared_ptr<const CalibratedCodec> CalibratedGpuKeys::codec(const std::strin
   const std::int64_t count = data_->distinct * fitted_share / drawn_share;
   const HostView<const float> fitted{data_->drawn.data(), count, shape.dim};
   if (!transforms_) {
-    transforms_ = bench_transforms(path_, shape, fitted,
+    transforms_ = bench_transforms(from_, shape, fitted,
                                    {data_->drawn.data() + count * shape.dim, count / 2, shape.dim});
   }
   auto made =

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "evaluation/bench/fitted_quantizer.hpp"
 #include "evaluation/bench/gpu_checks.hpp"
 #include "evaluation/calibration/fit.hpp"
 #include "rotorquant/quantizers/calibrated.hpp"
@@ -12,9 +13,8 @@ namespace rotorquant::evaluation {
 
 class CalibratedGpuKeys {
  public:
-  // transforms: as GpuBenchRequest's.
-  CalibratedGpuKeys(std::shared_ptr<GpuData> data, std::string transforms)
-      : data_(std::move(data)), path_(std::move(transforms)) {}
+  CalibratedGpuKeys(std::shared_ptr<GpuData> data, BenchTransforms transforms)
+      : data_(std::move(data)), from_(std::move(transforms)) {}
 
   // The fitted quantizer `text`. Errors: others than rotorquant-calibrated.
   std::shared_ptr<const CalibratedCodec> codec(const std::string& text);
@@ -23,7 +23,7 @@ class CalibratedGpuKeys {
 
  private:
   std::shared_ptr<GpuData> data_;
-  std::string path_;
+  BenchTransforms from_;
   std::shared_ptr<const TransformSet> transforms_;  // made when first needed
 };
 

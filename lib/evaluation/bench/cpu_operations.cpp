@@ -253,7 +253,7 @@ BenchGroup cpu_group(const CpuBenchRequest& request, std::vector<SkippedOperatio
     CodeBuffer values(quantizer->layout());
     subjects.push_back(std::make_shared<HostSubject>(
         HostSubject{text, std::move(quantizer), data, std::move(codes), std::move(values),
-                    request.transforms.empty() || text == dense_baseline || !is_fitted(text)}));
+                    request.transforms.path.empty() || text == dense_baseline || !is_fitted(text)}));
   }
   for (const std::string& name : request.operations) {
     for (const auto& subject : subjects) group.operations.push_back(operation_of(name, subject));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "evaluation/bench/fitted_quantizer.hpp"
 #include "evaluation/bench/operation.hpp"
 
 namespace rotorquant::evaluation {
@@ -16,7 +17,7 @@ struct CpuBenchRequest {
   std::vector<std::string> operations;  // of cpu_operation_names()
   std::vector<std::string> quantizers;  // texts, baselines among them
   BenchShape shape;
-  std::string transforms;  // of fitted quantizers; empty: fitted to the vectors at hand
+  BenchTransforms transforms;  // of fitted quantizers
 };
 
 const std::vector<std::string>& cpu_operation_names();

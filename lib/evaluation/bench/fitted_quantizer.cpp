@@ -15,10 +15,10 @@ bool is_fitted(const std::string& text) {
   return find_calibrated(QuantizerSpec::parse(text).name) != nullptr;
 }
 
-std::shared_ptr<const TransformSet> bench_transforms(const std::string& path, const BenchShape& shape,
+std::shared_ptr<const TransformSet> bench_transforms(const BenchTransforms& from, const BenchShape& shape,
                                                      HostView<const float> keys,
                                                      HostView<const float> queries) {
-  if (!path.empty()) {
+  if (const std::string& path = from.path; !path.empty()) {
     auto set = std::make_shared<TransformSet>(read_transforms(path));
     if (set->head_dim != shape.dim) {
       throw Error(fmt::format("{}: transforms of head dimension {}; valid: --dims {}", path, set->head_dim,
@@ -35,7 +35,7 @@ std::shared_ptr<const TransformSet> bench_transforms(const std::string& path, co
   input.sequences.push_back({keys, {queries}, positions, query_tokens});
   CalibrationModel model;
   model.head_dim = shape.dim;
-  FitSettings settings;
+  FitSettings settings = from.fit;
   settings.bits = {shape.bits};
   return std::make_shared<TransformSet>(fit_transforms({shape.threads}, {&input, 1}, model, settings));
 }

@@ -15,8 +15,15 @@ namespace rotorquant::evaluation {
 // Whether a quantizer's text names one that is fitted.
 bool is_fitted(const std::string& text);
 
-// The transforms of the file, or, where `path` is empty, fitted to keys and queries [n, shape.dim].
-std::shared_ptr<const TransformSet> bench_transforms(const std::string& path, const BenchShape& shape,
+// Where the transforms come from: a file, or, where `path` is empty, a fit with these settings (but for their
+// bits) to the vectors at hand.
+struct BenchTransforms {
+  std::string path;
+  FitSettings fit;
+};
+
+// keys and queries [n, shape.dim], for a fit.
+std::shared_ptr<const TransformSet> bench_transforms(const BenchTransforms& from, const BenchShape& shape,
                                                      HostView<const float> keys,
                                                      HostView<const float> queries);
 

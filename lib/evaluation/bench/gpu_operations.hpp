@@ -20,8 +20,8 @@ inline constexpr std::int64_t queries_a_head = 4;
 struct GpuBenchRequest {
   std::vector<std::string> operations;  // of gpu_operation_names()
   std::vector<std::string> quantizers;
-  BenchShape shape;        // vectors: with attend, a multiple of attended_tokens
-  std::string transforms;  // as CpuBenchRequest's
+  BenchShape shape;  // vectors: with attend, a multiple of attended_tokens
+  BenchTransforms transforms;
   int gpu = 0;
 };
 

@@ -16,7 +16,7 @@ CpuBenchRequest request(std::vector<std::string> quantizers, std::int64_t dim, r
   shape.vectors = 200;
   shape.type = type;
   shape.threads = 2;
-  return {cpu_operation_names(), std::move(quantizers), shape, ""};
+  return {cpu_operation_names(), std::move(quantizers), shape, {}};
 }
 
 TEST(CpuOperations, EveryCheckPassesOnEveryType) {
