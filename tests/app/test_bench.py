@@ -70,10 +70,12 @@ class Bench(ToolTest):
         expected = [(operation, quantizer) for operation in ("encode", "decode")
                     for quantizer in ("rotorquant", "rotorquant-calibrated:search=nearest", "kvtc")]
         self.assertEqual(rows("--dims", "16"), expected)
+        self.assertEqual(rows("--dims", "16", "--blocks", "rotor", "--cascade-layers", "1", "--centroid-bits", "0"), expected)
         transforms = self.folder / "transforms.h5"
         self.succeed("calibrate", SMALL, "--bits", "3", "--layers", "5", "--max-tokens", "256", "--iterations", "2", "-o", transforms,
                      "--quiet")
         self.assertEqual(rows("--dims", "64", "--transforms", transforms), expected)
+        self.fail_with(2, "bench", "--blocks", "rotor", "--transforms", transforms, names=["--blocks", "--transforms"])
         self.fail_with(1, "bench", *QUICK, "--dims", "16", "--quantizers", "rotorquant-calibrated", "--transforms", transforms,
                        names=["64", "--dims"])
 
