@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -272,61 +273,103 @@ class Sweep {
 
   // Several heads at once, so that all threads have work while a head is being prepared; no more than what
   // can share the memory for exact rows, since a head whose rows are not kept computes them again for every
-  // cell. Where twice as many fit, the next heads are prepared beside the cells of these: threads then meet
-  // once for a group.
+  // cell.
   void run_heads() {
     std::vector<HeadTask> tasks = unfinished_heads();
     const auto threads = static_cast<std::size_t>(std::max(1, execution_.threads));
     const std::size_t fitting = heads_that_fit();
     const std::size_t at_once =
         std::clamp<std::size_t>(fitting, 1, std::max<std::size_t>(1, std::min(threads, tasks.size())));
-    const bool ahead = at_once == threads && fitting >= 2 * at_once;
+    // A group's cells, the next group, and the last cells of the one before.
+    const bool ahead = at_once == threads && fitting >= 3 * at_once;
     const HeadOptions options = {
         .min_context = request_.min_context,
         .exact_metrics = request_.exact_metrics,
         .num_settings = static_cast<std::int64_t>(result_.settings.size()),
-        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? 2 * at_once : at_once),
+        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? 3 * at_once : at_once),
         .context = {at_once < threads ? execution_.threads : 1},
         .gpu = gpu_metrics_ ? &*gpu_metrics_ : nullptr};
-    const auto group_from = [&](std::size_t begin) {
-      return std::span<HeadTask>(tasks).subspan(begin, std::min(at_once, tasks.size() - begin));
-    };
-    const auto prepare = [&](HeadTask& task) {
-      task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
-    };
-    const auto prepare_all = [&](std::span<HeadTask> group) {
+    if (ahead) {
+      run_ahead(tasks, at_once, options);
+    } else {
+      run_groups(tasks, at_once, options);
+    }
+  }
+
+  void prepare(HeadTask& task, const HeadOptions& options) const {
+    task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
+  }
+
+  // `at_once` heads, then their cells, then the next heads.
+  void run_groups(std::vector<HeadTask>& tasks, std::size_t at_once, const HeadOptions& options) {
+    for (std::size_t begin = 0; begin < tasks.size(); begin += at_once) {
+      const std::span<HeadTask> group(tasks.data() + begin, std::min(at_once, tasks.size() - begin));
       // Threads share the rows of a head where there are fewer heads than threads.
       const Context across_heads = {options.context.threads > 1 ? 1 : execution_.threads};
       parallel_for(across_heads, static_cast<std::int64_t>(group.size()),
-                   [&](std::int64_t i) { prepare(group[static_cast<std::size_t>(i)]); });
-    };
-    std::span<HeadTask> group = group_from(0);
-    prepare_all(group);
-    for (std::size_t begin = at_once; !group.empty(); begin += at_once) {
-      const std::span<HeadTask> next = group_from(std::min(begin, tasks.size()));
-      // Heads, which take longest, come first; they have no cell here.
-      std::vector<std::pair<HeadTask*, Cell*>> work;
-      for (HeadTask& task : next) {
-        if (ahead) work.emplace_back(&task, nullptr);
-      }
+                   [&](std::int64_t i) { prepare(group[static_cast<std::size_t>(i)], options); });
+      std::vector<std::pair<HeadTask*, Cell*>> cells;
       for (HeadTask& task : group) {
-        for (Cell& cell : task.cells) work.emplace_back(&task, &cell);
+        for (Cell& cell : task.cells) cells.emplace_back(&task, &cell);
       }
-      parallel_for(context_, static_cast<std::int64_t>(work.size()), [&](std::int64_t i) {
-        const auto& [task, cell] = work[static_cast<std::size_t>(i)];
-        if (cell == nullptr) {
-          prepare(*task);
-        } else {
-          run_cell(*task, *cell);
-        }
+      parallel_for(context_, static_cast<std::int64_t>(cells.size()), [&](std::int64_t i) {
+        const auto& [task, cell] = cells[static_cast<std::size_t>(i)];
+        run_cell(*task, *cell);
       });
       for (HeadTask& task : group) {
         task.evaluation.reset();
         task.cells = {};
       }
-      if (!ahead) prepare_all(next);
-      group = next;
     }
+  }
+
+  enum class HeadState { unprepared, prepared, failed };
+  struct HeadProgress {
+    std::atomic<HeadState> state = HeadState::unprepared;
+    std::atomic<std::size_t> cells_left = 0;
+  };
+
+  // Everything in one loop, whose items are begun in their order: each `at_once` heads before the cells of
+  // those before them. A cell waits for its head, which by then has long been begun.
+  void run_ahead(std::vector<HeadTask>& tasks, std::size_t at_once, const HeadOptions& options) {
+    std::vector<HeadProgress> progress(tasks.size());
+    std::vector<std::pair<std::size_t, Cell*>> work;  // of a head: a cell, or null for its preparation
+    const auto add_heads = [&](std::size_t begin) {
+      for (std::size_t head = begin; head < std::min(begin + at_once, tasks.size()); ++head) {
+        progress[head].cells_left = tasks[head].cells.size();
+        work.emplace_back(head, nullptr);
+      }
+    };
+    add_heads(0);
+    for (std::size_t begin = 0; begin < tasks.size(); begin += at_once) {
+      add_heads(begin + at_once);
+      for (std::size_t head = begin; head < std::min(begin + at_once, tasks.size()); ++head) {
+        for (Cell& cell : tasks[head].cells) work.emplace_back(head, &cell);
+      }
+    }
+    parallel_for(context_, static_cast<std::int64_t>(work.size()), [&](std::int64_t i) {
+      const auto& [head, cell] = work[static_cast<std::size_t>(i)];
+      HeadTask& task = tasks[head];
+      HeadProgress& head_progress = progress[head];
+      const auto finish = [&](HeadState state) {
+        head_progress.state = state;
+        head_progress.state.notify_all();
+      };
+      if (cell == nullptr) {
+        try {
+          prepare(task, options);
+        } catch (...) {
+          finish(HeadState::failed);
+          throw;
+        }
+        finish(HeadState::prepared);
+        return;
+      }
+      head_progress.state.wait(HeadState::unprepared);
+      if (head_progress.state == HeadState::failed) return;
+      run_cell(task, *cell);
+      if (--head_progress.cells_left == 0) task.evaluation.reset();
+    });
   }
 
   void run_cell(HeadTask& task, Cell& cell) {
