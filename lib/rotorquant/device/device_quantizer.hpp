@@ -1,7 +1,7 @@
 #pragma once
 // Quantizers on a GPU: the same codes, bit for bit in the same layout, as Quantizer on the CPU, which is
-// their definition. Products and sums are float32 and fused where the CPU rounds twice, so that a coordinate
-// within 1e-5 of the vector's norm of a boundary may fall to the other side of it.
+// their definition. Products and sums round otherwise than the CPU's, so that a coordinate within 1e-5 of the
+// vector's norm of a boundary may fall to its other side; 2e-5 in a vector of one or two large coordinates.
 //
 // All calls are asynchronous on `stream` and allocate nothing once the workspace has grown to the sizes in
 // use. Pointers are device memory of the GPU that the quantizer was built on, aligned to 16 bytes.
