@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -18,6 +17,7 @@
 #include "evaluation/report/build_info.hpp"
 #include "evaluation/statistics/isotropy.hpp"
 #include "evaluation/sweep/head_evaluation.hpp"
+#include "evaluation/sweep/head_schedule.hpp"
 #include "evaluation/sweep/journal.hpp"
 #include "evaluation/sweep/progress.hpp"
 #include "evaluation/sweep/settings.hpp"
@@ -289,14 +289,17 @@ class Sweep {
         .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? 3 * at_once : at_once),
         .context = {at_once < threads ? execution_.threads : 1},
         .gpu = gpu_metrics_ ? &*gpu_metrics_ : nullptr};
-    if (ahead) {
-      run_ahead(tasks, at_once, options);
-    } else {
-      run_groups(tasks, at_once, options);
-    }
+    if (!ahead) return run_groups(tasks, at_once, options);
+    std::vector<std::size_t> cells;
+    for (const HeadTask& task : tasks) cells.push_back(task.cells.size());
+    run_ahead(context_, cells, at_once,
+              {[&](std::size_t head) { prepare(tasks[head], options); },
+               [&](std::size_t head, std::size_t cell) { run_cell(tasks[head], tasks[head].cells[cell]); },
+               [&](std::size_t head) { tasks[head].evaluation.reset(); }});
   }
 
   void prepare(HeadTask& task, const HeadOptions& options) const {
+    throw_if_stopped();
     task.evaluation = std::make_unique<HeadEvaluation>(*plan_of(task).dump, task.address, options);
   }
 
@@ -323,57 +326,8 @@ class Sweep {
     }
   }
 
-  enum class HeadState { unprepared, prepared, failed };
-  struct HeadProgress {
-    std::atomic<HeadState> state = HeadState::unprepared;
-    std::atomic<std::size_t> cells_left = 0;
-  };
-
-  // Everything in one loop, whose items are begun in their order: each `at_once` heads before the cells of
-  // those before them. A cell waits for its head, which by then has long been begun.
-  void run_ahead(std::vector<HeadTask>& tasks, std::size_t at_once, const HeadOptions& options) {
-    std::vector<HeadProgress> progress(tasks.size());
-    std::vector<std::pair<std::size_t, Cell*>> work;  // of a head: a cell, or null for its preparation
-    const auto add_heads = [&](std::size_t begin) {
-      for (std::size_t head = begin; head < std::min(begin + at_once, tasks.size()); ++head) {
-        progress[head].cells_left = tasks[head].cells.size();
-        work.emplace_back(head, nullptr);
-      }
-    };
-    add_heads(0);
-    for (std::size_t begin = 0; begin < tasks.size(); begin += at_once) {
-      add_heads(begin + at_once);
-      for (std::size_t head = begin; head < std::min(begin + at_once, tasks.size()); ++head) {
-        for (Cell& cell : tasks[head].cells) work.emplace_back(head, &cell);
-      }
-    }
-    parallel_for(context_, static_cast<std::int64_t>(work.size()), [&](std::int64_t i) {
-      const auto& [head, cell] = work[static_cast<std::size_t>(i)];
-      HeadTask& task = tasks[head];
-      HeadProgress& head_progress = progress[head];
-      const auto finish = [&](HeadState state) {
-        head_progress.state = state;
-        head_progress.state.notify_all();
-      };
-      if (cell == nullptr) {
-        try {
-          prepare(task, options);
-        } catch (...) {
-          finish(HeadState::failed);
-          throw;
-        }
-        finish(HeadState::prepared);
-        return;
-      }
-      head_progress.state.wait(HeadState::unprepared);
-      if (head_progress.state == HeadState::failed) return;
-      run_cell(task, *cell);
-      if (--head_progress.cells_left == 0) task.evaluation.reset();
-    });
-  }
-
   void run_cell(HeadTask& task, Cell& cell) {
-    if (stop_.requested()) throw Error(interruption());
+    throw_if_stopped();
     task.evaluation->evaluate(method_of(cell), plan_of(task).rope, cell);
     const std::scoped_lock lock(mutex_);
     if (journal_) journal_->append(cell);
@@ -403,10 +357,11 @@ class Sweep {
                      static_cast<std::size_t>(seed - result_.seeds.begin())];
   }
 
-  std::string interruption() const {
-    if (execution_.journal_path.empty()) return "interrupted; nothing was written";
-    return fmt::format("interrupted; finished cells are kept in {}: continue with --resume",
-                       execution_.journal_path);
+  void throw_if_stopped() const {
+    if (!stop_.requested()) return;
+    if (execution_.journal_path.empty()) throw Error("interrupted; nothing was written");
+    throw Error(fmt::format("interrupted; finished cells are kept in {}: continue with --resume",
+                            execution_.journal_path));
   }
 
   const SweepRequest& request_;
