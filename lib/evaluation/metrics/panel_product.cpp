@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "evaluation/metrics/lanes.hpp"
-#include "rotorquant/core/in_register.hpp"
+#include "rotorquant/core/register_tile.hpp"
 
 namespace rotorquant::evaluation {
 namespace {
@@ -26,43 +26,7 @@ constexpr std::int64_t depth_block = 128;
 template <std::int64_t rows>
 void tile_product(const double* a, std::int64_t a_stride, std::int64_t depth, const double* panel,
                   bool resume, double* c, std::int64_t c_stride) {
-  // Whole arrays are never copied from memory: their address would then keep the sums out of the registers.
-  Lanes sums[rows][panel_lanes] = {};
-  if (resume) {
-#pragma GCC unroll 8
-    for (std::int64_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-      for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
-        Lanes partial;
-        std::memcpy(&partial, c + r * c_stride + lane * lane_count, sizeof(partial));
-        sums[r][lane] = partial;
-      }
-    }
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-    Lanes b[panel_lanes];
-#pragma GCC unroll 8
-    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
-      Lanes part;
-      std::memcpy(&part, panel + k * panel_width + lane * lane_count, sizeof(part));
-      in_register(part);
-      b[lane] = part;
-    }
-#pragma GCC unroll 8
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const double factor = a[r * a_stride + k];
-#pragma GCC unroll 8
-      for (std::int64_t lane = 0; lane < panel_lanes; ++lane) sums[r][lane] += factor * b[lane];
-    }
-  }
-#pragma GCC unroll 8
-  for (std::int64_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
-      const Lanes total = sums[r][lane];
-      std::memcpy(c + r * c_stride + lane * lane_count, &total, sizeof(total));
-    }
-  }
+  multiply_tile<Lanes, rows, panel_lanes>(a, a_stride, depth, panel, panel_width, resume, c, c_stride);
 }
 
 }  // namespace
