@@ -93,59 +93,69 @@ __device__ __forceinline__ void wgmma_wait(Sum (&sums)[count]) {
 #define ROTORQUANT_NAMES_48 ROTORQUANT_NAMES_40 ", %40, %41, %42, %43, %44, %45, %46, %47"
 #define ROTORQUANT_NAMES_64 \
   ROTORQUANT_NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define ROTORQUANT_WGMMA(columns, count, rest, add_name)                                                  \
-  __device__ __forceinline__ void wgmma(float(&sums)[count], const std::uint32_t(&a)[4], std::uint64_t b, \
-                                        int add) {                                                        \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_name                                             \
-                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns                                        \
-                 "k16.f32.f16.f16 {" ROTORQUANT_NAMES_##count "}, " rest ", p, 1, 1, 0;\n}\n"             \
-                 : ROTORQUANT_##count("+f")                                                               \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                         \
+#define ROTORQUANT_REST_4 "{%4, %5, %6, %7}, %8"
+#define ROTORQUANT_ADD_4 "%9"
+#define ROTORQUANT_REST_16 "{%16, %17, %18, %19}, %20"
+#define ROTORQUANT_ADD_16 "%21"
+#define ROTORQUANT_REST_24 "{%24, %25, %26, %27}, %28"
+#define ROTORQUANT_ADD_24 "%29"
+#define ROTORQUANT_REST_32 "{%32, %33, %34, %35}, %36"
+#define ROTORQUANT_ADD_32 "%37"
+#define ROTORQUANT_REST_40 "{%40, %41, %42, %43}, %44"
+#define ROTORQUANT_ADD_40 "%45"
+#define ROTORQUANT_REST_48 "{%48, %49, %50, %51}, %52"
+#define ROTORQUANT_ADD_48 "%53"
+#define ROTORQUANT_REST_64 "{%64, %65, %66, %67}, %68"
+#define ROTORQUANT_ADD_64 "%69"
+#define ROTORQUANT_WGMMA(name, Sum, out, columns, count, types, modes)                                 \
+  __device__ __forceinline__ void name(Sum(&sums)[count], const std::uint32_t(&a)[4], std::uint64_t b, \
+                                       int add) {                                                      \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ROTORQUANT_ADD_##count                            \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns types " {" ROTORQUANT_NAMES_##count \
+                 "}, " ROTORQUANT_REST_##count ", p" modes ";\n}\n"                                    \
+                 : ROTORQUANT_##count(out)                                                             \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                      \
   }
-ROTORQUANT_WGMMA("8", 4, "{%4, %5, %6, %7}, %8", "%9")
-ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
-ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
-ROTORQUANT_WGMMA("96", 48, "{%48, %49, %50, %51}, %52", "%53")
-ROTORQUANT_WGMMA("128", 64, "{%64, %65, %66, %67}, %68", "%69")
-#undef ROTORQUANT_WGMMA
-#define ROTORQUANT_WGMMA(columns, count, rest, add_name)                                              \
-  __device__ __forceinline__ void wgmma_bytes(std::int32_t(&sums)[count], const std::uint32_t(&a)[4], \
-                                              std::uint64_t b, int add) {                             \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_name                                         \
-                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns                                    \
-                 "k32.s32.u8.u8 {" ROTORQUANT_NAMES_##count "}, " rest ", p;\n}\n"                    \
-                 : ROTORQUANT_##count("+r")                                                           \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                     \
-  }
-ROTORQUANT_WGMMA("32", 16, "{%16, %17, %18, %19}, %20", "%21")
-ROTORQUANT_WGMMA("48", 24, "{%24, %25, %26, %27}, %28", "%29")
-ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
-ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
-#undef ROTORQUANT_WGMMA
-// The same of e4m3 numbers with fp32 sums, which keep about 14 bits of what is added: for a product's small
-// part, and before the rest is added to it.
-#define ROTORQUANT_WGMMA(columns, count, rest, add_name)                                      \
-  __device__ __forceinline__ void wgmma_e4m3(float(&sums)[count], const std::uint32_t(&a)[4], \
-                                             std::uint64_t b, int add) {                      \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_name                                 \
-                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns                            \
-                 "k32.f32.e4m3.e4m3 {" ROTORQUANT_NAMES_##count "}, " rest ", p, 1, 1;\n}\n"  \
-                 : ROTORQUANT_##count("+f")                                                   \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));             \
-  }
-ROTORQUANT_WGMMA("64", 32, "{%32, %33, %34, %35}, %36", "%37")
-ROTORQUANT_WGMMA("80", 40, "{%40, %41, %42, %43}, %44", "%45")
-ROTORQUANT_WGMMA("96", 48, "{%48, %49, %50, %51}, %52", "%53")
-#undef ROTORQUANT_WGMMA
+#define ROTORQUANT_HALVES(columns, count) \
+  ROTORQUANT_WGMMA(wgmma, float, "+f", columns, count, "k16.f32.f16.f16", ", 1, 1, 0")
+ROTORQUANT_HALVES("8", 4)
+ROTORQUANT_HALVES("64", 32)
+ROTORQUANT_HALVES("80", 40)
+ROTORQUANT_HALVES("96", 48)
+ROTORQUANT_HALVES("128", 64)
+#define ROTORQUANT_BYTES(columns, count) \
+  ROTORQUANT_WGMMA(wgmma_bytes, std::int32_t, "+r", columns, count, "k32.s32.u8.u8", "")
+ROTORQUANT_BYTES("32", 16)
+ROTORQUANT_BYTES("48", 24)
+ROTORQUANT_BYTES("64", 32)
+ROTORQUANT_BYTES("80", 40)
+// Inner indices as bytes have them; sums keep about 14 bits of what is added: for a product's small part, and
+// before the rest is added to it.
+#define ROTORQUANT_E4M3(columns, count) \
+  ROTORQUANT_WGMMA(wgmma_e4m3, float, "+f", columns, count, "k32.f32.e4m3.e4m3", ", 1, 1")
+ROTORQUANT_E4M3("64", 32)
+ROTORQUANT_E4M3("80", 40)
+ROTORQUANT_E4M3("96", 48)
 // Sums in fp16: two neighbouring columns a register, of row 16 w + g + 8 r sums[2 j + r].
-__device__ __forceinline__ void wgmma_half(std::uint32_t (&sums)[16], const std::uint32_t (&a)[4],
-                                           std::uint64_t b, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f16.f16.f16 "
-      "{" ROTORQUANT_NAMES_16 "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}\n"
-      : ROTORQUANT_16("+r")
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-}
+ROTORQUANT_WGMMA(wgmma_half, std::uint32_t, "+r", "64", 16, "k16.f16.f16.f16", ", 1, 1, 0")
+#undef ROTORQUANT_E4M3
+#undef ROTORQUANT_BYTES
+#undef ROTORQUANT_HALVES
+#undef ROTORQUANT_WGMMA
+#undef ROTORQUANT_ADD_64
+#undef ROTORQUANT_REST_64
+#undef ROTORQUANT_ADD_48
+#undef ROTORQUANT_REST_48
+#undef ROTORQUANT_ADD_40
+#undef ROTORQUANT_REST_40
+#undef ROTORQUANT_ADD_32
+#undef ROTORQUANT_REST_32
+#undef ROTORQUANT_ADD_24
+#undef ROTORQUANT_REST_24
+#undef ROTORQUANT_ADD_16
+#undef ROTORQUANT_REST_16
+#undef ROTORQUANT_ADD_4
+#undef ROTORQUANT_REST_4
 #undef ROTORQUANT_NAMES_64
 #undef ROTORQUANT_NAMES_48
 #undef ROTORQUANT_NAMES_40
