@@ -22,11 +22,17 @@ class CodeWords {
       const std::int64_t left = bytes - first;
       const __mmask64 valid = left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
       __m512 rows[16];
+      if (count >= lanes) {
 #pragma GCC unroll 16
-      for (int v = 0; v < 16; ++v) {
-        _mm_prefetch(reinterpret_cast<const char*>(codes) + v * bytes + first + ahead, _MM_HINT_T0);
-        rows[v] = _mm512_castsi512_ps(_mm512_maskz_loadu_epi8(
-            v < count ? valid : 0, codes + std::min<std::int64_t>(v, count - 1) * bytes + first));
+        for (int v = 0; v < 16; ++v) {
+          const std::uint8_t* place = codes + v * bytes + first;
+          _mm_prefetch(reinterpret_cast<const char*>(place) + ahead, _MM_HINT_T0);
+          rows[v] = _mm512_castsi512_ps(_mm512_maskz_loadu_epi8(valid, place));
+        }
+      } else {
+        for (int v = 0; v < 16; ++v)
+          rows[v] = v < count ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi8(valid, codes + v * bytes + first))
+                              : _mm512_setzero_ps();
       }
       transpose_sixteen(rows);
 #pragma GCC unroll 16

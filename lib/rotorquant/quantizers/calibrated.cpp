@@ -103,8 +103,9 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
   }
   centroid_tables_ = OffsetTables(centroids_forward_, dim);
   inverse_ = inverse_program(parameters_->transform, deviations, order);
+  inverse_stages_ = stages_of(inverse_);
   if (code.kind == CalibratedCodecKind::lloyd_max)
-    level_tables_.emplace(planes_, codebooks_, inverse_.scales);
+    level_tables_.emplace(planes_, codebooks_, inverse_, inverse_stages_.first);
   std::vector<float> offsets = parameters_->centroids;
   for (std::size_t i = 0; i < offsets.size(); ++i) offsets[i] += shift_[i % n];
   offset_tables_ = OffsetTables(offsets, dim);

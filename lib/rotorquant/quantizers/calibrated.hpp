@@ -154,6 +154,7 @@ class CalibratedCodec final : public Quantizer {
   std::vector<float> centroids_forward_;  // [C, dim]: F c / sigma
   OffsetTables centroid_tables_;          // the same
   CascadeProgram inverse_;                // y^ -> F^-1 (sigma y^)
+  CascadeStages inverse_stages_;
   std::optional<LevelTables> level_tables_;
   OffsetTables offset_tables_;   // c + h
   std::vector<float> metric_;    // [dim, dim]: sigma F^-T M F^-1 sigma; empty with a trellis, which has it

@@ -9,45 +9,12 @@
 namespace rotorquant {
 namespace {
 
-constexpr std::size_t smallest_table = 16;  // lanes of the widest register
-
 std::int32_t field(const trellis::BitString& string, std::int64_t bit, int bits) {
   return static_cast<std::int32_t>(trellis::load_bits(string, static_cast<std::size_t>(bit)) &
                                    ((1U << bits) - 1U));
 }
 
 }  // namespace
-
-LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels> levels,
-                         std::span<const float> scales) {
-  std::vector<std::size_t> begins;
-  int width = max_width;
-  std::size_t length = 0;
-  for (std::int64_t k = 0; k < planes.dim(); ++k) {
-    while (width > 0 && k >= planes.count_at_least(width)) --width;
-    const std::size_t count = std::size_t{1} << width;
-    if (k % together == 0) {
-      length = std::max(smallest_table, count);
-      widths_.push_back(width);
-      std::int64_t plane = 0;
-      for (int j = 0; j < max_width; ++j) {
-        const std::int64_t bits = planes.count_at_least(j + 1);
-        const std::int64_t own = std::clamp<std::int64_t>(bits - k, 0, together);
-        const auto bit = static_cast<std::int32_t>((plane + k) % 32);
-        pieces_.push_back({static_cast<std::int32_t>((plane + k) / 32), bit, 32 - bit,
-                           static_cast<std::uint32_t>((std::uint64_t{1} << own) - 1)});
-        plane += bits;
-      }
-    }
-    begins.push_back(values_.size());
-    for (std::size_t i = 0; i < count; ++i) {
-      values_.push_back(levels[static_cast<std::size_t>(width)][static_cast<std::uint8_t>(i)] *
-                        scales[static_cast<std::size_t>(k)]);
-    }
-    values_.resize(begins.back() + length);
-  }
-  for (const std::size_t begin : begins) tables_.push_back(values_.data() + begin);
-}
 
 OffsetTables::OffsetTables(std::span<const float> offsets, std::int64_t dim) {
   const std::int64_t count = std::ssize(offsets) / dim;
@@ -71,25 +38,23 @@ BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* code
 }
 
 BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTables& tables,
-                        std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
-                        float* columns) {
+                        const std::uint8_t* codes, std::int64_t count, float* columns) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) {
     BlockFields fields;
-    read_levels_avx512(layout, tables, slots, codes, count, columns, fields);
+    read_levels_avx512(layout, tables, codes, count, columns, fields);
     return fields;
   }
 #endif
-  (void)isa;
   static thread_local std::vector<std::uint8_t> symbols;
   symbols.resize(static_cast<std::size_t>(layout.planes->symbol_bytes()));
   for (std::int64_t v = 0; v < count; ++v) {
     layout.planes->read({codes + v * layout.bytes, static_cast<std::size_t>(layout.bytes)}, 0,
                         symbols.data());
-    for (std::size_t k = 0; k < slots.size(); ++k) {
-      columns[slots[k] * cascade_lanes + v] = tables.of(static_cast<std::int64_t>(k))[symbols[k]];
-    }
+    for (std::int64_t k = 0; k < tables.dim(); ++k)
+      columns[tables.slot(k) * cascade_lanes + v] = tables.of(k)[symbols[static_cast<std::size_t>(k)]];
   }
+  run_steps(isa, tables.first_steps(), columns);
   return read_fields(layout, codes, count);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a
-// cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results;
-// calibrated_columns_avx512.cpp gives the same bits. Internal to lib/rotorquant/quantizers.
+// cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; the files named
+// after AVX-512 give the same bits. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -14,6 +14,7 @@
 #include "rotorquant/quantizers/cascade_program.hpp"
 #include "rotorquant/quantizers/centroid_grid.hpp"
 #include "rotorquant/quantizers/level_search.hpp"
+#include "rotorquant/quantizers/level_tables.hpp"
 
 namespace rotorquant {
 
@@ -31,43 +32,12 @@ struct alignas(64) BlockFields {
   std::array<std::int32_t, cascade_lanes> scale_codes{};
 };
 
-// Where a code holds the bits that 32 positions have in one plane: from a bit of a word on.
-struct PlanePiece {
-  std::int32_t word, bit;
-  std::int32_t rest;  // 32 - bit
-  std::uint32_t own;  // bits of the piece that are the positions'
-};
-
-// The levels of each storage position, times what the cascade wants its input multiplied by, and where their
-// symbols are.
-class LevelTables {
- public:
-  static constexpr std::int64_t together = 32;  // positions of a block
-
-  // levels [9], by width; scales [dim].
-  LevelTables(const MixedPlanes& planes, std::span<const NormalLevels> levels, std::span<const float> scales);
-  LevelTables(const LevelTables&) = delete;  // tables_ points into values_
-  LevelTables& operator=(const LevelTables&) = delete;
-  // Of one position. Those of a block follow one another, all as long as that of the widest of them, 16 or
-  // more.
-  const float* of(std::int64_t position) const { return tables_[static_cast<std::size_t>(position)]; }
-  // Of the block's widest position.
-  int width(std::int64_t block) const { return widths_[static_cast<std::size_t>(block)]; }
-  const PlanePiece* pieces(std::int64_t block) const { return pieces_.data() + block * max_width; }
-
- private:
-  std::vector<float> values_;
-  std::vector<const float*> tables_;  // [dim]
-  std::vector<int> widths_;           // [blocks]
-  std::vector<PlanePiece> pieces_;    // [blocks, max_width]
-};
-
 BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* codes, std::int64_t count);
 
-// columns(slots(k)) = the levels of position k; lanes from `count` on are unspecified.
+// columns(slot of k) = the levels of position k, then the first steps on them; lanes from `count` on are
+// unspecified.
 BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTables& tables,
-                        std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
-                        float* columns);
+                        const std::uint8_t* codes, std::int64_t count, float* columns);
 
 // What is added to each key: row j of `offsets` for centroid j.
 class OffsetTables {
@@ -110,9 +80,8 @@ void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const Normal
                  const OffsetTables& centroids, const float* columns, const float* scales,
                  const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
 
-void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& tables,
-                        std::span<const std::int32_t> slots, const std::uint8_t* codes, std::int64_t count,
-                        float* columns, BlockFields& fields);
+void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& tables, const std::uint8_t* codes,
+                        std::int64_t count, float* columns, BlockFields& fields);
 void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
                              const float* columns, float* out);
 std::uint32_t load_keys_avx512(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,

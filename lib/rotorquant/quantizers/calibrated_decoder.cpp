@@ -29,20 +29,21 @@ void CalibratedCodec::decode_block(const std::uint8_t* codes, std::int64_t first
                                    const HostTensor& x) const {
   static thread_local ScratchFloats scratch;
   float* columns = scratch.reserve(layout_.dim * cascade_lanes);
-  const BlockFields fields =
-      trellis_ ? read_trellis(codes, x.rows, columns)
-               : read_levels(isa_, code_, *level_tables_, inverse_.slots, codes, x.rows, columns);
-  alignas(64) std::array<float, cascade_lanes> scales{};
-  for (std::int64_t v = 0; v < x.rows; ++v) {
-    const auto lane = static_cast<std::size_t>(v);
-    if (fields.centroids[lane] >= parameters_->num_centroids()) {
-      throw Error("decode: row " + std::to_string(first_row + v) + " names centroid " +
-                  std::to_string(fields.centroids[lane]) + "; valid: 0.." +
-                  std::to_string(parameters_->num_centroids() - 1));
-    }
-    scales[lane] = scale_of(fields.scale_codes[lane]);
+  const BlockFields fields = trellis_ ? read_trellis(codes, x.rows, columns)
+                                      : read_levels(isa_, code_, *level_tables_, codes, x.rows, columns);
+  const auto keys = std::span(fields.centroids).first(static_cast<std::size_t>(x.rows));
+  const std::int64_t centroids = parameters_->num_centroids();
+  const auto unknown =
+      std::find_if(keys.begin(), keys.end(), [&](std::int32_t named) { return named >= centroids; });
+  if (unknown != keys.end()) {
+    throw Error("decode: row " + std::to_string(first_row + (unknown - keys.begin())) + " names centroid " +
+                std::to_string(*unknown) + "; valid: 0.." + std::to_string(centroids - 1));
   }
-  run_steps(isa_, inverse_.steps, columns);
+  alignas(64) std::array<float, cascade_lanes> scales{};
+  const std::span<const float> known = scale_codes_.scales();
+  for (std::size_t v = 0; v < keys.size(); ++v)
+    scales[v] = known[static_cast<std::size_t>(fields.scale_codes[v])];
+  run_steps(isa_, inverse_stages_.rest, columns);
   write_rows(isa_, columns, scales.data(), fields.centroids.data(), offset_tables_, stream, x);
 }
 
@@ -59,6 +60,7 @@ BlockFields CalibratedCodec::read_trellis(const std::uint8_t* codes, std::int64_
     for (std::size_t k = 0; k < values.size(); ++k)
       columns[inverse_.slots[k] * cascade_lanes + v] = values[k] * inverse_.scales[k];
   }
+  run_steps(isa_, inverse_stages_.first, columns);
   return read_fields(code_, codes, count);
 }
 

@@ -155,6 +155,20 @@ CascadeProgram inverse_program(const BlockCascade& cascade, std::span<const doub
   return program;
 }
 
+CascadeStages stages_of(const CascadeProgram& program) {
+  CascadeStages stages;
+  std::vector<bool> changed(program.slots.size());
+  for (const CascadeStep& step : program.steps) {
+    bool fresh = true;
+    for (const std::int32_t slot : step.slots) {
+      fresh = fresh && !changed[static_cast<std::size_t>(slot)];
+      changed[static_cast<std::size_t>(slot)] = true;
+    }
+    (fresh ? stages.first : stages.rest).push_back(step);
+  }
+  return stages;
+}
+
 double largest_column(const CascadeProgram& program, double input) {
   constexpr double upwards = 1.0 + 0x1p-20;  // of a step's roundings
   std::vector<double> columns(program.slots.size());

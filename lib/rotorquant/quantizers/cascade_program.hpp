@@ -37,6 +37,12 @@ CascadeProgram forward_program(const BlockCascade& cascade, std::span<const doub
 CascadeProgram inverse_program(const BlockCascade& cascade, std::span<const double> deviations,
                                std::span<const std::int32_t> order);
 
+// Steps in an order with the same results: those on slots that nothing has changed before, then the rest.
+struct CascadeStages {
+  std::vector<CascadeStep> first, rest;
+};
+CascadeStages stages_of(const CascadeProgram& program);
+
 // No column exceeds this, at any step, when no input exceeds `input`; float32's roundings included.
 double largest_column(const CascadeProgram& program, double input);
 

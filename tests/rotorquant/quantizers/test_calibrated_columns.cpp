@@ -2,6 +2,7 @@
 // instruction set.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -97,6 +98,34 @@ TEST(CascadeProgram, IsTheMatrixAndItsInverseInEveryInstructionSet) {
       for (std::size_t k = 0; k < y.size(); ++k) EXPECT_LE(std::abs(y[k]), largest);
     }
   }
+}
+
+TEST(CascadeProgram, StagesAreItsSteps) {
+  const auto parameters = random_parameters(130, 3, BlockKind::rotor);
+  const std::vector<double> deviations = sequence_deviations(*parameters, {});
+  std::vector<std::int32_t> order;
+  for (std::int32_t k = 0; k < 130; ++k) order.push_back(k);
+  // One of its first steps comes late.
+  CascadeProgram program = inverse_program(parameters->transform, deviations, order);
+  std::rotate(program.steps.begin() + 4, program.steps.begin() + 5, program.steps.end());
+  const CascadeStages stages = stages_of(program);
+  EXPECT_LT(stages.first.size(), 43);
+  EXPECT_EQ(stages.first.size() + stages.rest.size(), program.steps.size());
+  std::vector<bool> changed(130);
+  for (const CascadeStep& step : stages.first) {
+    for (const std::int32_t slot : step.slots) {
+      EXPECT_FALSE(changed[static_cast<std::size_t>(slot)]);
+      changed[static_cast<std::size_t>(slot)] = true;
+    }
+  }
+  RandomStream random(6, Purpose::synthetic);
+  std::vector<float> x(130 * cascade_lanes);
+  for (float& value : x) value = static_cast<float>(random.normal());
+  const auto in_stages = [&](std::span<const CascadeStep>, float* columns) {
+    run_steps(Isa::serial, stages.first, columns);
+    run_steps(Isa::serial, stages.rest, columns);
+  };
+  EXPECT_EQ(run(program, x, in_stages), run(Isa::serial, program, x));
 }
 
 struct Coded {
