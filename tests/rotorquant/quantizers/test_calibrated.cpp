@@ -397,6 +397,26 @@ std::string message_of(const std::function<void()>& action) {
   return "";
 }
 
+TEST(Calibrated, RefusesCodesThatNameACentroidBeyondTheLast) {
+  const auto parameters = random_parameters(6, 3, BlockKind::general);
+  parameters->centroids.resize(5 * 6);
+  std::vector<float> keys = random_keys(*parameters, 70);
+  for (const Isa isa : {Isa::serial, active_isa()}) {
+    const CalibratedCodec codec(parameters, {}, nearest_search, {}, isa);
+    Coded coded = round_trip(codec, keys);
+    const auto codes = coded.codes.view();
+    const std::int64_t bytes = codec.layout().arrays[0].bytes_per_vector();
+    const auto bit = static_cast<std::size_t>(codec.planes().bits());
+    for (std::size_t i = bit; i < bit + 3; ++i)  // 7
+      codes.arrays[0][41 * bytes + static_cast<std::int64_t>(i / 8)] |=
+          static_cast<std::uint8_t>(1U << i % 8);
+    const std::string message = message_of([&] {
+      codec.decode(one_thread, std::as_const(coded.codes).view(), {coded.decoded.data(), 70, 6});
+    });
+    EXPECT_EQ(message, "decode: row 41 names centroid 7; valid: 0..4");
+  }
+}
+
 TEST(Calibrated, RefusesBadValuesInOneLine) {
   const auto good = random_parameters(6, 3, BlockKind::general);
   std::vector<float> keys = random_keys(*good, 4);
