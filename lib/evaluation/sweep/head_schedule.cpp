@@ -3,11 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <exception>
-#include <limits>
-#include <mutex>
 #include <optional>
-#include <utility>
 #include <vector>
 
 namespace rotorquant::evaluation {
@@ -34,30 +30,27 @@ std::vector<Item> items_in_order(std::span<const std::size_t> cells, std::size_t
   return items;
 }
 
+enum class HeadState { unprepared, prepared, failed };
+
 struct HeadProgress {
-  std::atomic<bool> done = false;  // with its preparation, or without where an item before it has failed
+  std::atomic<HeadState> state = HeadState::unprepared;
   std::atomic<std::size_t> cells_left = 0;
+
+  void end_preparation(HeadState end) {
+    state = end;
+    state.notify_all();
+  }
 };
 
-// The failure of the item that comes first in order, whatever the number of threads.
-class FirstFailure {
- public:
-  bool before(std::size_t item) const { return item_ < item; }
-  void note(std::size_t item, std::exception_ptr failure) {
-    const std::scoped_lock lock(mutex_);
-    if (item >= item_) return;
-    item_ = item;
-    failure_ = std::move(failure);
+void prepare(const HeadWork& work, std::size_t head, HeadProgress& progress) {
+  try {
+    work.prepare(head);
+  } catch (...) {
+    progress.end_preparation(HeadState::failed);
+    throw;
   }
-  void rethrow() const {
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::atomic<std::size_t> item_ = std::numeric_limits<std::size_t>::max();
-  std::exception_ptr failure_;
-};
+  progress.end_preparation(HeadState::prepared);
+}
 
 }  // namespace
 
@@ -66,33 +59,15 @@ void run_ahead(const Context& context, std::span<const std::size_t> cells, std::
   std::vector<HeadProgress> progress(cells.size());
   for (std::size_t head = 0; head < cells.size(); ++head) progress[head].cells_left = cells[head];
   const std::vector<Item> items = items_in_order(cells, at_once);
-  FirstFailure failure;
-  // A cell waits for its head. That cannot last forever where items are begun in their order, which the
-  // parallel loop does not promise.
-  std::atomic<std::size_t> next = 0;
-  parallel_for(context, static_cast<std::int64_t>(items.size()), [&](std::int64_t) {
-    const std::size_t item = next++;
-    const auto& [head, cell] = items[item];
+  parallel_for(context, static_cast<std::int64_t>(items.size()), [&](std::int64_t i) {
+    const auto& [head, cell] = items[static_cast<std::size_t>(i)];
     HeadProgress& own = progress[head];
-    if (cell) own.done.wait(false);
-    try {
-      if (!failure.before(item)) {
-        if (cell) {
-          work.run(head, *cell);
-          if (--own.cells_left == 0) work.release(head);
-        } else {
-          work.prepare(head);
-        }
-      }
-    } catch (...) {
-      failure.note(item, std::current_exception());
-    }
-    if (!cell) {
-      own.done = true;
-      own.done.notify_all();
-    }
+    if (!cell) return prepare(work, head, own);
+    own.state.wait(HeadState::unprepared);  // its preparation has begun: items begin in their order
+    if (own.state == HeadState::failed) return;
+    work.run(head, *cell);
+    if (--own.cells_left == 0) work.release(head);
   });
-  failure.rethrow();
 }
 
 }  // namespace rotorquant::evaluation

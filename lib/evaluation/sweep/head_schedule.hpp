@@ -16,9 +16,9 @@ struct HeadWork {
   std::function<void(std::size_t head)> release;                // when the last of its cells has run
 };
 
-// cells [heads]: how many each has, > 0. Prepares `at_once` heads, the next as many, then runs the cells of the
-// first, and so on. The first failure in this order is rethrown; what comes after it is left out unless it has
-// been begun.
+// cells [heads]: how many each has, > 0. Prepares `at_once` > 0 heads, the next as many, then runs the cells
+// of the first, and so on: with as many threads, at most three times as many heads are prepared and not
+// released. The first failure in this order is rethrown; after it nothing more begins.
 void run_ahead(const Context& context, std::span<const std::size_t> cells, std::size_t at_once,
                const HeadWork& work);
 

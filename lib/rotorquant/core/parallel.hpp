@@ -3,6 +3,7 @@
 // its own output, and reductions are made afterwards in item order.
 #include <omp.h>
 
+#include <atomic>
 #include <cstdint>
 #include <exception>
 
@@ -35,8 +36,9 @@ inline int available_threads() {
   return omp_get_max_threads();
 }
 
-// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads as
-// they come free. The first exception (in chunk order) is rethrown once all threads are done.
+// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads in their
+// order as threads come free: when a chunk begins, all before it have begun. After an exception no more begin;
+// the first (in chunk order) is rethrown once all threads are done.
 template <typename Body>
 void parallel_chunks(const Context& context, std::int64_t count, std::int64_t grain, const Body& body) {
   const std::int64_t chunks = (count + grain - 1) / grain;
@@ -47,20 +49,25 @@ void parallel_chunks(const Context& context, std::int64_t count, std::int64_t gr
   }
   std::exception_ptr failure;
   std::int64_t failed_chunk = chunks;
+  // Not an OpenMP loop, whose schedules promise no order. Relaxed: chunks are not ordered among themselves.
+  std::atomic<std::int64_t> next = 0;
   publish(&failure);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(context.threads)
-  for (std::int64_t c = 0; c < chunks; ++c) {
+#pragma omp parallel num_threads(context.threads)
+  {
     observe(&failure);
-    try {
-      body(c * grain, c * grain + grain < count ? c * grain + grain : count);
-    } catch (...) {
+    for (std::int64_t c; (c = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+      try {
+        body(c * grain, c * grain + grain < count ? c * grain + grain : count);
+      } catch (...) {
+        next.store(chunks, std::memory_order_relaxed);
 #pragma omp critical(rotorquant_parallel_failure)
-      if (c < failed_chunk) {
-        failed_chunk = c;
-        failure = std::current_exception();
+        if (c < failed_chunk) {
+          failed_chunk = c;
+          failure = std::current_exception();
+        }
       }
     }
-    publish(&failed_chunk);  // another place: chunks are not ordered among themselves
+    publish(&failed_chunk);  // another place, for the same reason
   }
   observe(&failed_chunk);
   if (failure) std::rethrow_exception(failure);

@@ -60,6 +60,9 @@ TEST(HeadSchedule, RunsEveryCellBetweenItsHeadsPreparationAndRelease) {
     if (threads == 1) {
       EXPECT_EQ(heads.most_alive, static_cast<int>(2 * at_once));
     }
+    if (threads <= static_cast<int>(at_once)) {
+      EXPECT_LE(heads.most_alive, static_cast<int>(3 * at_once));
+    }
   }
 }
 
@@ -74,6 +77,32 @@ TEST(HeadSchedule, LeavesOutWhatComesAfterAFailure) {
   work.run = [](std::size_t, std::size_t) { throw Error("broken"); };
   EXPECT_THROW(run_ahead({1}, heads.cells, at_once, work), Error);
   EXPECT_EQ(std::count(heads.prepared.begin(), heads.prepared.end(), 1), 2 * at_once);
+}
+
+TEST(HeadSchedule, EndsWhereCellsAndReleasesFail) {
+  for (const int threads : {1, 2, 8}) {
+    Heads heads(uneven_heads());
+    HeadWork work = heads.work();
+    const auto run = work.run;
+    work.run = [&](std::size_t head, std::size_t cell) {
+      run(head, cell);
+      if (head == 5 && cell == 1) throw Error("cell");
+    };
+    work.release = [&](std::size_t head) {
+      if (head >= 6) throw Error("release");
+    };
+    work.prepare = [&](std::size_t head) {
+      if (head >= 12) throw Error("preparation");
+      ++heads.prepared[head];
+    };
+    try {
+      run_ahead({threads}, heads.cells, at_once, work);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(), "cell");  // heads 12.. are prepared beside the cells of heads 6..
+    }
+    EXPECT_EQ(heads.ran[199], 0);
+  }
 }
 
 // Waiting cells of heads that are never prepared must not wait for ever.

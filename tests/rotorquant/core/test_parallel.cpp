@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "rotorquant/core/parallel.hpp"
@@ -34,6 +36,24 @@ TEST_P(Parallel, RethrowsTheFirstFailureInItemOrder) {
   } catch (const std::runtime_error& error) {
     EXPECT_STREQ(error.what(), "11");
   }
+}
+
+TEST_P(Parallel, BeginsChunksInOrderAndNoneAfterAFailure) {
+  std::vector<std::atomic<int>> begun(1000);
+  int missing = 0;  // of those before 500, when that begins: no more than other threads are about to begin
+  const auto body = [&](std::int64_t i) {
+    begun[static_cast<std::size_t>(i)] = 1;
+    if (i > 500) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (i != 500) return;
+    for (std::size_t k = 0; k < 500; ++k) missing += 1 - begun[k];
+    throw std::runtime_error("500");
+  };
+  EXPECT_THROW(parallel_for({GetParam()}, 1000, body), std::runtime_error);
+  EXPECT_LT(missing, GetParam());
+  int visited = 0;
+  for (const auto& one : begun) visited += one;
+  EXPECT_GE(visited, 501);
+  EXPECT_LT(visited, 1000);
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, Parallel, ::testing::Values(1, 2, 5));
