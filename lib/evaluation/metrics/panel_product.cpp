@@ -1,7 +1,6 @@
 #include "evaluation/metrics/panel_product.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "evaluation/metrics/lanes.hpp"
 #include "rotorquant/core/register_tile.hpp"
@@ -20,14 +19,6 @@ constexpr std::int64_t tile_rows = 2;
 // Terms added before the next rows reuse the same part of a panel: 128 x 16 float64 are 16 KiB, half of a
 // first-level cache.
 constexpr std::int64_t depth_block = 128;
-
-// c(r, 0..15) (+)= sum over k of a(r, k) panel(k, 0..15); starts from c when `resume`, so that the order
-// stays ascending.
-template <std::int64_t rows>
-void tile_product(const double* a, std::int64_t a_stride, std::int64_t depth, const double* panel,
-                  bool resume, double* c, std::int64_t c_stride) {
-  multiply_tile<Lanes, rows, panel_lanes>(a, a_stride, depth, panel, panel_width, resume, c, c_stride);
-}
 
 }  // namespace
 
@@ -67,15 +58,14 @@ void panel_product(const double* a, std::int64_t a_stride, std::int64_t rows, st
     for (std::int64_t k = 0; k < depth; k += depth_block) {
       const std::int64_t terms = std::min(depth_block, depth - k);
       const double* part = b.panel(p) + k * panel_width;
+      // Later terms start from c, so that the order stays ascending.
+      const auto multiply = [&]<std::int64_t count>(std::int64_t r) {
+        multiply_tile<Lanes, count, panel_lanes>(a + r * a_stride + k, a_stride, terms, part, panel_width,
+                                                 k > 0, c + r * c_stride + p * panel_width, c_stride);
+      };
       std::int64_t r = 0;
-      for (; r + tile_rows <= rows; r += tile_rows) {
-        tile_product<tile_rows>(a + r * a_stride + k, a_stride, terms, part, k > 0,
-                                c + r * c_stride + p * panel_width, c_stride);
-      }
-      for (; r < rows; ++r) {
-        tile_product<1>(a + r * a_stride + k, a_stride, terms, part, k > 0,
-                        c + r * c_stride + p * panel_width, c_stride);
-      }
+      for (; r + tile_rows <= rows; r += tile_rows) multiply.template operator()<tile_rows>(r);
+      for (; r < rows; ++r) multiply.template operator()<1>(r);
     }
   }
 }

@@ -1,7 +1,6 @@
 #pragma once
 // Codes of sixteen vectors with the same bit of the same coordinate in the same place, so that one
 // instruction works on that bit of them all. Internal to lib/rotorquant.
-#include <algorithm>
 #include <cstdint>
 
 #include "rotorquant/core/transpose_avx512.hpp"

@@ -59,7 +59,7 @@ class CalibratedCodec final : public Quantizer {
   explicit CalibratedCodec(std::shared_ptr<const CalibratedParameters> parameters,
                            SequenceAdaptation adaptation = {}, CalibratedSearch search = {},
                            CalibratedCode code = {}, Isa isa = active_isa());
-  CalibratedCodec(const CalibratedCodec&) = delete;  // level_search_ refers to members
+  CalibratedCodec(const CalibratedCodec&) = delete;  // members refer to others
   CalibratedCodec& operator=(const CalibratedCodec&) = delete;
 
   const CodeLayout& layout() const override { return layout_; }
@@ -130,6 +130,7 @@ class CalibratedCodec final : public Quantizer {
   // codes of up to cascade_lanes vectors -> x; `first_row` is the row of x(0) in the whole, for messages.
   void decode_block(const std::uint8_t* codes, std::int64_t first_row, bool stream,
                     const HostTensor& x) const;
+  // Levels in columns, after the first steps.
   BlockFields read_trellis(const std::uint8_t* codes, std::int64_t count, float* columns) const;
   const NormalLevels& levels_at(std::int64_t position) const {
     return codebooks_[widths_[static_cast<std::size_t>(planes_.order()[static_cast<std::size_t>(position)])]];

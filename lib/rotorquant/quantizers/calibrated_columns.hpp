@@ -1,7 +1,7 @@
 #pragma once
 // Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a
-// cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; the files named
-// after AVX-512 give the same bits. Internal to lib/rotorquant/quantizers.
+// cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; the files
+// named after AVX-512 give the same bits. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>

@@ -40,9 +40,7 @@ void CalibratedCodec::decode_block(const std::uint8_t* codes, std::int64_t first
                 std::to_string(*unknown) + "; valid: 0.." + std::to_string(centroids - 1));
   }
   alignas(64) std::array<float, cascade_lanes> scales{};
-  const std::span<const float> known = scale_codes_.scales();
-  for (std::size_t v = 0; v < keys.size(); ++v)
-    scales[v] = known[static_cast<std::size_t>(fields.scale_codes[v])];
+  for (std::size_t v = 0; v < keys.size(); ++v) scales[v] = scale_of(fields.scale_codes[v]);
   run_steps(isa_, inverse_stages_.rest, columns);
   write_rows(isa_, columns, scales.data(), fields.centroids.data(), offset_tables_, stream, x);
 }

@@ -1,7 +1,8 @@
-// Calibrated codes to columns, sixteen keys at a time. Their codes have the same bit of the same coordinate in
-// the same place: with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits of a plane to a
-// word's own 32 bits, for all keys at once, and shifts and masks join the bits of eight symbols, or four, in a
-// word. The cascade's first steps take their levels from tables, not from columns.
+// Calibrated codes to columns, 32 keys in two halves. Their codes have the same bit of the same coordinate in
+// the same place: with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits of a plane to
+// a word's own 32 bits, for all keys at once, and shifts and masks join the bits of eight symbols, or four,
+// in a word. The cascade's first steps take their levels from tables, not from columns: in 512 bits, which
+// the permutations that look them up need, even where run_steps() is faster in 256.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)
@@ -11,6 +12,7 @@
 #include "rotorquant/codes/code_words_avx512.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/cascade_step_avx512.hpp"
 #include "rotorquant/quantizers/register_tables_avx512.hpp"
 
 namespace rotorquant {
@@ -95,8 +97,8 @@ ROTORQUANT_AVX512 void run_level_steps(std::span<const LevelStep> steps, const s
                                        float* columns) {
   for (const LevelStep& level_step : steps) {
     const CascadeStep& step = level_step.step;
-    __m512 f[6], tables[3];
-    for (std::size_t i = 0; i < 6; ++i) f[i] = _mm512_set1_ps(step.factors[i]);
+    const StepFactors factors(step);
+    __m512 tables[3];
     for (std::size_t i = 0; i < 3; ++i) tables[i] = _mm512_load_ps(level_step.levels[i].data());
     float* const column[3] = {columns + step.slots[0] * cascade_lanes,
                               columns + step.slots[1] * cascade_lanes,
@@ -113,10 +115,7 @@ ROTORQUANT_AVX512 void run_level_steps(std::span<const LevelStep> steps, const s
         return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_load_si512(words[i] + h * lanes), bits[i]),
                                      tables[i]);
       };
-      const __m512 x = level(0), y = level(1), z = level(2);
-      _mm512_store_ps(column[0] + h * lanes, _mm512_fmadd_ps(f[1], z, _mm512_fmadd_ps(f[0], y, x)));
-      _mm512_store_ps(column[1] + h * lanes, _mm512_fmadd_ps(f[3], z, _mm512_fmadd_ps(f[2], x, y)));
-      _mm512_store_ps(column[2] + h * lanes, _mm512_fmadd_ps(f[5], y, _mm512_fmadd_ps(f[4], x, z)));
+      factors.apply(level(0), level(1), level(2), column, h * lanes);
     }
   }
 }
@@ -146,8 +145,8 @@ ROTORQUANT_AVX512 void read_levels_avx512(const CalibratedLayout& layout, const 
   auto* symbols = reinterpret_cast<std::int32_t*>(memory + halves * size);
   for (std::int64_t half = 0; half < halves; ++half) {
     const CodeWords& own = words[half];
-    own.read(codes + half * lanes * layout.bytes, layout.bytes,
-             std::clamp<std::int64_t>(count - half * lanes, 0, lanes));
+    const std::int64_t first = std::min(half * lanes, count);
+    own.read(codes + first * layout.bytes, layout.bytes, std::min(count - first, lanes));
     _mm512_store_si512(fields.centroids.data() + half * lanes,
                        own.number(planes.bits(), layout.centroid_bits));
     _mm512_store_si512(fields.scale_codes.data() + half * lanes,

@@ -1,12 +1,11 @@
-// Columns of calibrated keys to rows, sixteen keys at a time: with scales and offsets, then transposed as numbers
-// of the rows' type.
+// Columns of calibrated keys to rows, sixteen keys at a time: with scales and offsets, then transposed as
+// numbers of the rows' type.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>
 #include <type_traits>
 
-#include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/transpose_avx512.hpp"
 #include "rotorquant/quantizers/register_tables_avx512.hpp"
 
@@ -105,8 +104,8 @@ ROTORQUANT_AVX512 void write_square(const RowEnds& ends, std::int64_t begin, std
 template <ElementType type, int registers>
 void write_squares(const RowEnds& ends) {
   constexpr std::int64_t together = 64 / element_bytes(type);
-  for (std::int64_t begin = 0; begin < ends.x.rows; begin += lanes) {
-    for (std::int64_t first = 0; first < ends.x.cols; first += together) {
+  for (std::int64_t first = 0; first < ends.x.cols; first += together) {
+    for (std::int64_t begin = 0; begin < ends.x.rows; begin += lanes) {
       if (first + together <= ends.x.cols && begin + lanes <= ends.x.rows) {
         write_square<type, true, registers>(ends, begin, first);
       } else {

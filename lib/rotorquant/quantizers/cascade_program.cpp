@@ -6,7 +6,7 @@
 
 #if defined(__x86_64__)
 #include "rotorquant/core/avx2.hpp"
-#include "rotorquant/core/avx512.hpp"
+#include "rotorquant/quantizers/cascade_step_avx512.hpp"
 #endif
 
 namespace rotorquant {
@@ -101,17 +101,14 @@ ROTORQUANT_AVX2 void run_avx2(std::span<const CascadeStep> steps, float* columns
 #if defined(__x86_64__)
 ROTORQUANT_AVX512 void run_steps_avx512(std::span<const CascadeStep> steps, float* columns) {
   for (const CascadeStep& step : steps) {
-    float* places[3];
-    __m512 f[6];
-    for (std::size_t i = 0; i < 3; ++i) places[i] = columns + step.slots[i] * cascade_lanes;
-    for (std::size_t i = 0; i < 6; ++i) f[i] = _mm512_set1_ps(step.factors[i]);
+    const avx512::StepFactors factors(step);
+    float* const places[3] = {columns + step.slots[0] * cascade_lanes,
+                              columns + step.slots[1] * cascade_lanes,
+                              columns + step.slots[2] * cascade_lanes};
 #pragma GCC unroll 2
     for (std::int64_t v = 0; v < cascade_lanes; v += avx512::lanes) {
-      const __m512 x = _mm512_load_ps(places[0] + v), y = _mm512_load_ps(places[1] + v),
-                   z = _mm512_load_ps(places[2] + v);
-      _mm512_store_ps(places[0] + v, _mm512_fmadd_ps(f[1], z, _mm512_fmadd_ps(f[0], y, x)));
-      _mm512_store_ps(places[1] + v, _mm512_fmadd_ps(f[3], z, _mm512_fmadd_ps(f[2], x, y)));
-      _mm512_store_ps(places[2] + v, _mm512_fmadd_ps(f[5], y, _mm512_fmadd_ps(f[4], x, z)));
+      factors.apply(_mm512_load_ps(places[0] + v), _mm512_load_ps(places[1] + v),
+                    _mm512_load_ps(places[2] + v), places, v);
     }
   }
 }

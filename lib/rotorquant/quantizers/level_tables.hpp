@@ -1,6 +1,6 @@
 #pragma once
-// The levels of calibrated keys as their decoder looks them up (calibrated_columns.hpp), and where it finds their
-// symbols. Internal to lib/rotorquant/quantizers.
+// The levels of calibrated keys as their decoder looks them up (calibrated_columns.hpp), and where it finds
+// their symbols. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -38,13 +38,14 @@ struct LonePosition {
   SymbolPlace symbol;
 };
 
-// The levels of each storage position, times what the cascade wants its input multiplied by, and the cascade's
-// first steps.
+// The levels of each storage position, times what the cascade wants its input multiplied by, and the
+// cascade's first steps.
 class LevelTables {
  public:
   static constexpr std::int64_t together = 32;  // positions of a block
 
-  // levels [9], by width. program: what takes levels to keys; first: its stage of that name. Both are kept.
+  // levels [9], by width. program: what takes levels to keys; first: its stage of that name. Its
+  // slots and `first` must outlive the tables.
   LevelTables(const MixedPlanes& planes, std::span<const NormalLevels> levels, const CascadeProgram& program,
               std::span<const CascadeStep> first);
   LevelTables(const LevelTables&) = delete;  // tables_ points into values_

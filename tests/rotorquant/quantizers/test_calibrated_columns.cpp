@@ -172,6 +172,29 @@ TEST(CalibratedColumns, CodesAndDecodedKeysAreTheSameInEveryInstructionSet) {
   }
 }
 
+// None of the layers, one that leaves half of the coordinates alone, and a whole one behind it.
+TEST(CalibratedColumns, CascadesOfAnyLayersAreTheSameInEveryInstructionSet) {
+  for (const std::int64_t dim : {5, 33, 64, 130}) {
+    for (const std::size_t layers : {0, 1, 2}) {
+      const auto parameters = random_parameters(dim, 2, BlockKind::general);
+      std::vector<TripleLayer>& own = parameters->transform.layers;
+      own.resize(layers);
+      if (layers > 0) {
+        own[0].triples.resize(own[0].triples.size() / 2);
+        own[0].blocks.resize(own[0].triples.size());
+      }
+      const std::vector<float> keys = random_keys(*parameters, 45);
+      const CalibratedCodec serial(parameters, {}, nearest_search, {}, Isa::serial);
+      const Coded expected = round_trip(serial, keys, ElementType::float16);
+      for (const Isa isa : other_isas()) {
+        const CalibratedCodec other(parameters, {}, nearest_search, {}, isa);
+        EXPECT_EQ(round_trip(other, keys, ElementType::float16).decoded, expected.decoded)
+            << isa_name(isa) << ", dim " << dim << ", " << layers << " layers";
+      }
+    }
+  }
+}
+
 // Centroids far apart, close together and equal; keys between two of them, off the grid, and beyond what
 // squares of float32 hold: the estimates leave out no centroid that is the nearest and bound its distance.
 TEST(CentroidSearch, FindsTheFirstOfTheNearestAndEstimatesHold) {

@@ -1,7 +1,7 @@
 #pragma once
 // Products of a warpgroup (four warps) on the tensor cores of compute capability 9.0 (PTX wgmma.mma_async):
-// the left operand in registers, the right one in shared memory, fp16 in and fp32 sums, or bytes in and
-// integer sums.
+// the left operand in registers, the right one in shared memory, fp16 in and fp32 or fp16 sums, bytes in and
+// integer sums, or e4m3 in and fp32 sums.
 #include <cstdint>
 #include <type_traits>
 
@@ -71,8 +71,8 @@ __device__ __forceinline__ void wgmma_wait(Sum (&sums)[count]) {
 // lane / 4, t = lane mod 4, holds sums[4 j + 2 r + i] of row 16 w + g + 8 r and column 8 j + 2 t + i, and in
 // a[2 h + r] inner indices 2 t, 2 t + 1 plus 8 h of the same rows. add: 0 starts new sums.
 //
-// The instruction names each of its registers, so that every width has one of its own: `rest` are the numbers
-// of a's four, of b and of add, which follow those of the sums.
+// The instruction names each of its registers, so that every width has one of its own: NAMES are those of the
+// sums, REST a's four and b, which follow them, and ADD that of add.
 //
 // Bytes, unsigned: inner indices 32 at a time, in a[2 h + r] those from 4 t + 16 h on.
 #define ROTORQUANT_EIGHT(in, i)                                                                     \
