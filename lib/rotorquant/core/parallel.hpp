@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <mutex>
 
 #ifdef __SANITIZE_THREAD__
 extern "C" void __tsan_acquire(void* place);
@@ -47,6 +48,7 @@ void parallel_chunks(const Context& context, std::int64_t count, std::int64_t gr
       body(c * grain, c * grain + grain < count ? c * grain + grain : count);
     return;
   }
+  std::mutex failing;
   std::exception_ptr failure;
   std::int64_t failed_chunk = chunks;
   // Not an OpenMP loop, whose schedules promise no order. Relaxed: chunks are not ordered among themselves.
@@ -60,7 +62,7 @@ void parallel_chunks(const Context& context, std::int64_t count, std::int64_t gr
         body(c * grain, c * grain + grain < count ? c * grain + grain : count);
       } catch (...) {
         next.store(chunks, std::memory_order_relaxed);
-#pragma omp critical(rotorquant_parallel_failure)
+        const std::scoped_lock lock(failing);
         if (c < failed_chunk) {
           failed_chunk = c;
           failure = std::current_exception();
