@@ -86,11 +86,19 @@ ROTORQUANT_AVX512 void join_blocks(std::span<const CodeWords> words, const Level
   }
 }
 
-// Symbols at the lowest bits; above them lie others.
-ROTORQUANT_AVX512_INLINE __m512i symbols_at(const std::int32_t* symbols, SymbolPlace place) {
-  return _mm512_srlv_epi32(_mm512_load_si512(symbols + place.word * cascade_lanes),
-                           _mm512_set1_epi32(place.bit));
-}
+// A position's symbols of sixteen keys at the lowest bits; above them lie others.
+class SymbolReader {
+ public:
+  ROTORQUANT_AVX512_INLINE SymbolReader(const std::int32_t* symbols, SymbolPlace place)
+      : word_(symbols + place.word * cascade_lanes), bit_(_mm512_set1_epi32(place.bit)) {}
+  ROTORQUANT_AVX512_INLINE __m512i operator()(int half) const {
+    return _mm512_srlv_epi32(_mm512_load_si512(word_ + half * lanes), bit_);
+  }
+
+ private:
+  const std::int32_t* word_;
+  __m512i bit_;
+};
 
 // The first steps of 32 keys.
 ROTORQUANT_AVX512 void run_level_steps(std::span<const LevelStep> steps, const std::int32_t* symbols,
@@ -103,17 +111,12 @@ ROTORQUANT_AVX512 void run_level_steps(std::span<const LevelStep> steps, const s
     float* const column[3] = {columns + step.slots[0] * cascade_lanes,
                               columns + step.slots[1] * cascade_lanes,
                               columns + step.slots[2] * cascade_lanes};
-    const std::int32_t* words[3];
-    __m512i bits[3];
-    for (std::size_t i = 0; i < 3; ++i) {
-      words[i] = symbols + level_step.symbols[i].word * cascade_lanes;
-      bits[i] = _mm512_set1_epi32(level_step.symbols[i].bit);
-    }
+    const SymbolReader read[3] = {
+        {symbols, level_step.symbols[0]}, {symbols, level_step.symbols[1]}, {symbols, level_step.symbols[2]}};
 #pragma GCC unroll 2
     for (int h = 0; h < halves; ++h) {
       const auto level = [&](std::size_t i) ROTORQUANT_AVX512_LAMBDA {
-        return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_load_si512(words[i] + h * lanes), bits[i]),
-                                     tables[i]);
+        return _mm512_permutexvar_ps(read[i](h), tables[i]);
       };
       factors.apply(level(0), level(1), level(2), column, h * lanes);
     }
@@ -124,10 +127,10 @@ ROTORQUANT_AVX512 void look_up_rest(const LevelTables& tables, const std::int32_
   for (const LonePosition& lone : tables.lone_positions()) {
     const float* table = tables.of(lone.position);
     float* column = columns + tables.slot(lone.position) * cascade_lanes;
+    const SymbolReader read(symbols, lone.symbol);
     const __m512i own = _mm512_set1_epi32((1 << lone.width) - 1);
     for (int h = 0; h < halves; ++h) {
-      const __m512i symbol = _mm512_and_si512(symbols_at(symbols + h * lanes, lone.symbol), own);
-      _mm512_store_ps(column + h * lanes, look_up(table, 1 << lone.width, symbol));
+      _mm512_store_ps(column + h * lanes, look_up(table, 1 << lone.width, _mm512_and_si512(read(h), own)));
     }
   }
 }
