@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
 #include "rotorquant/core/half.hpp"
 
@@ -167,8 +168,9 @@ void read_elements(const hdf5::Dataset& dataset, ElementType type, const hdf5::D
   } else {
     std::vector<std::uint16_t> bits(values.size());
     read_raw(dataset, type, selection, std::span(bits));
-    std::transform(bits.begin(), bits.end(), values.begin(),
-                   type == ElementType::float16 ? half_to_float : bfloat16_to_float);
+    load_elements(
+        type == ElementType::float16 ? rotorquant::ElementType::float16 : rotorquant::ElementType::bfloat16,
+        bits.data(), std::ssize(bits), values.data());
   }
 }
 

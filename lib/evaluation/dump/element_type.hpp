@@ -1,8 +1,8 @@
 #pragma once
 // The element types that a dump may store, and their conversion to float32.
 //
-// float16 and bfloat16 travel through HDF5 as the bits they are and are converted here (core/half.hpp), which
-// is exact and avoids HDF5's generic software conversion. Four encodings of bfloat16 are in use:
+// float16 and bfloat16 travel through HDF5 as the bits they are and are converted here (core/elements.hpp),
+// which is exact and avoids HDF5's generic software conversion. Four encodings of bfloat16 are in use:
 //   (a) an HDF5 floating-point type of 16 bits, 8 of exponent and 7 of mantissa, which is also (d) the type
 //   that
 //       HDF5 2.0 predefines;
