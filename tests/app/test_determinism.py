@@ -21,6 +21,9 @@ class Determinism(ToolTest):
         first = self.sweep("first", "--threads", "2")
         self.assertEqual(first, self.sweep("second", "--threads", "2"))
         self.assertEqual(first, self.sweep("single", "--threads", "1"))
+        # Of 18 heads: all prepared at once while some threads wait, and one by one on all threads.
+        self.assertEqual(first, self.sweep("waiting", "--threads", "24"))
+        self.assertEqual(first, self.sweep("shared", "--threads", "64"))
         self.assertFalse((self.folder / "first" / "report.json.journal").exists())
 
     def test_a_sweep_killed_five_times_ends_with_the_same_report(self):

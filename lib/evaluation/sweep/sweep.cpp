@@ -271,8 +271,8 @@ class Sweep {
     return tasks;
   }
 
-  // Several heads at once, so that all threads have work while a head is being prepared; no more than what
-  // can share the memory for exact rows, since a head whose rows are not kept computes them again for every
+  // Several heads at once, so that threads have work while a head is being prepared; no more than what can
+  // share the memory for exact rows, since a head whose rows are not kept computes them again for every
   // cell.
   void run_heads() {
     std::vector<HeadTask> tasks = unfinished_heads();
@@ -280,14 +280,16 @@ class Sweep {
     const std::size_t fitting = heads_that_fit();
     const std::size_t at_once =
         std::clamp<std::size_t>(fitting, 1, std::max<std::size_t>(1, std::min(threads, tasks.size())));
-    // A group's cells, the next group, and the last cells of the one before.
-    const bool ahead = at_once == threads && fitting >= 3 * at_once;
+    // In memory: a group's cells, the next group, and the last cells of the one before. With fewer heads than
+    // threads some of these wait for the first head; as long as most do not, that is shorter than what all of
+    // them wait for heads that are read one by one.
+    const bool ahead = 2 * at_once >= threads && fitting >= 3 * at_once;
     const HeadOptions options = {
         .min_context = request_.min_context,
         .exact_metrics = request_.exact_metrics,
         .num_settings = static_cast<std::int64_t>(result_.settings.size()),
         .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? 3 * at_once : at_once),
-        .context = {at_once < threads ? execution_.threads : 1},
+        .context = {ahead || at_once == threads ? 1 : execution_.threads},
         .gpu = gpu_metrics_ ? &*gpu_metrics_ : nullptr};
     if (!ahead) return run_groups(tasks, at_once, options);
     std::vector<std::size_t> cells;
@@ -295,7 +297,7 @@ class Sweep {
     run_ahead(context_, cells, at_once,
               {[&](std::size_t head) { prepare(tasks[head], options); },
                [&](std::size_t head, std::size_t cell) { run_cell(tasks[head], tasks[head].cells[cell]); },
-               [&](std::size_t head) { tasks[head].evaluation.reset(); }});
+               [&](std::size_t head) { release(tasks[head]); }});
   }
 
   void prepare(HeadTask& task, const HeadOptions& options) const {
@@ -319,11 +321,13 @@ class Sweep {
         const auto& [task, cell] = cells[static_cast<std::size_t>(i)];
         run_cell(*task, *cell);
       });
-      for (HeadTask& task : group) {
-        task.evaluation.reset();
-        task.cells = {};
-      }
+      for (HeadTask& task : group) release(task);
     }
+  }
+
+  static void release(HeadTask& task) {
+    task.evaluation.reset();
+    task.cells = {};
   }
 
   void run_cell(HeadTask& task, Cell& cell) {
