@@ -10,11 +10,23 @@ namespace rotorquant::device {
 // Dynamic shared memory beyond this must be asked for.
 inline constexpr std::size_t default_shared_bytes = 48 << 10;
 
+// Lets launches of a kernel use all that the current GPU has for a block: no less, as other launches of it, by
+// other threads or for other dimensions, may need more than these bytes.
 template <typename Kernel>
 void allow_shared_memory(const char* name, Kernel kernel, std::size_t bytes) {
   if (bytes <= default_shared_bytes) return;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-        std::string(name) + " with " + std::to_string(bytes) + " bytes of shared memory a block");
+  int gpu = 0, most = 0;
+  cudaFuncAttributes attributes{};
+  check(cudaGetDevice(&gpu), "choice of a GPU");
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, gpu), "look-up of the GPU");
+  check(cudaFuncGetAttributes(&attributes, kernel), name);
+  most -= static_cast<int>(attributes.sharedSizeBytes);
+  if (bytes > static_cast<std::size_t>(most)) {
+    throw Error(std::string(name) + ": needs " + std::to_string(bytes) +
+                " bytes of shared memory a block; valid on this GPU: up to " + std::to_string(most));
+  }
+  if (attributes.maxDynamicSharedSizeBytes >= most) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
 }
 
 // Blocks of a persistent kernel that the current GPU holds at a time.

@@ -101,23 +101,22 @@ inline void expect_scores_like_the_cpu(const Quantizer& quantizer, const DeviceQ
 
 // One call of each kernel on a few rows: short enough for compute-sanitizer, which watches every access.
 // most_error: of decoded rows, in units of their norms.
-inline void expect_runs_once(const std::shared_ptr<const Quantizer>& quantizer, ElementType type,
-                             double most_error) {
+inline void expect_runs(const Quantizer& quantizer, const DeviceQuantizer& device, ElementType type,
+                        double most_error) {
   constexpr std::int64_t few = 77;
-  const std::int64_t dim = quantizer->dim();
-  const std::unique_ptr<DeviceQuantizer> device = make_device_quantizer(quantizer, 0);
+  const std::int64_t dim = quantizer.dim();
   Matrix x = normal_matrix(few, dim, 5), query = normal_matrix(1, dim, 6);
   const DeviceBytes elements(to_elements(x, type));
   const DeviceBytes queries(to_elements(query, ElementType::float32));
   const DeviceBytes out(static_cast<std::size_t>(few * dim * element_bytes(type)));
   const DeviceBytes scores(static_cast<std::size_t>(few * 4));
-  const DeviceCodes codes(quantizer->layout(), few);
+  const DeviceCodes codes(quantizer.layout(), few);
   DeviceWorkspace workspace;
-  device->encode(nullptr, {elements.data(), type, few, dim}, codes.view());
-  device->decode(nullptr, codes.view(), {out.data(), type, few, dim});
-  device->score(nullptr, workspace, {reinterpret_cast<const float*>(queries.data()), 1, dim}, codes.view(),
-                {reinterpret_cast<float*>(scores.data()), 1, few});
-  device->finish(nullptr);
+  device.encode(nullptr, {elements.data(), type, few, dim}, codes.view());
+  device.decode(nullptr, codes.view(), {out.data(), type, few, dim});
+  device.score(nullptr, workspace, {reinterpret_cast<const float*>(queries.data()), 1, dim}, codes.view(),
+               {reinterpret_cast<float*>(scores.data()), 1, few});
+  device.finish(nullptr);
   const Matrix decoded = from_elements(out.host(), type, few, dim);
   const Matrix scored = from_elements(scores.host(), ElementType::float32, 1, few);
   for (std::int64_t r = 0; r < few; ++r) {
@@ -126,6 +125,11 @@ inline void expect_runs_once(const std::shared_ptr<const Quantizer>& quantizer, 
     ASSERT_LT(distance(x.row(r), decoded.row(r), dim), most_error * norm(x.row(r), dim)) << "row " << r;
     ASSERT_NEAR(scored.row(0)[r], product, 4e-3 * size) << "row " << r;  // decoded in 16 bits
   }
+}
+
+inline void expect_runs_once(const std::shared_ptr<const Quantizer>& quantizer, ElementType type,
+                             double most_error) {
+  expect_runs(*quantizer, *make_device_quantizer(quantizer, 0), type, most_error);
 }
 
 }  // namespace rotorquant::test
