@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "commands/command.hpp"
 #include "evaluation/calibration/transforms_file.hpp"
@@ -101,10 +103,11 @@ void check_device(const std::string& device) {
   if (!built_with_cuda())
     throw Error(fmt::format("device {}: this build has no CUDA; valid: --device cpu", device));
   const std::vector<GpuInfo> gpus = available_gpus();
-  if (static_cast<std::size_t>(index) >= gpus.size()) {
-    throw Error(fmt::format("device {}: {} GPUs found; valid: --device cpu{}", device, gpus.size(),
-                            gpus.empty() ? "" : fmt::format(", cuda:0 to cuda:{}", gpus.size() - 1)));
-  }
+  if (static_cast<std::size_t>(index) < gpus.size()) return;
+  std::vector<std::string> valid = {"cpu"};
+  for (std::size_t i = 0; i < gpus.size(); ++i) valid.push_back(fmt::format("cuda:{}", i));
+  throw Error(fmt::format("device {}: {}; valid: --device {}", device,
+                          gpus.empty() ? "no GPU is found" : "there is no such GPU", fmt::join(valid, ", ")));
 }
 
 }  // namespace rotorquant::app

@@ -45,6 +45,12 @@ class Errors(ToolTest):
                 self.fail_with(USAGE, *arguments, names=names)
                 self.assertFalse((self.folder / "r.json").exists())
 
+    def test_devices(self):
+        sweep = ["sweep", SMALL, "--quantizers", "rotorquant"]
+        self.fail_with(USAGE, *sweep, "--device", "gpu", names=["device 'gpu'", "valid: cpu, cuda or cuda:INDEX"])
+        # With however many GPUs, and without CUDA.
+        self.fail_with(FAILED, *sweep, "--device", "cuda:1000", names=["device cuda:1000", "valid: --device cpu"])
+
     def test_outputs_replace_no_input(self):
         dump = self.folder / "dump.h5"
         dump.write_bytes(SMALL.read_bytes())
