@@ -278,17 +278,18 @@ class Sweep {
     std::vector<HeadTask> tasks = unfinished_heads();
     const auto threads = static_cast<std::size_t>(std::max(1, execution_.threads));
     const std::size_t fitting = heads_that_fit();
-    const std::size_t at_once =
-        std::clamp<std::size_t>(fitting, 1, std::max<std::size_t>(1, std::min(threads, tasks.size())));
-    // In memory: a group's cells, the next group, and the last cells of the one before. With fewer heads than
-    // threads some of these wait for the first head; as long as most do not, that is shorter than what all of
-    // them wait for heads that are read one by one.
-    const bool ahead = 2 * at_once >= threads && fitting >= 3 * at_once;
+    const std::size_t heads = std::max<std::size_t>(1, tasks.size());
+    const std::size_t at_once = std::clamp<std::size_t>(fitting, 1, std::min(threads, heads));
+    // A group's cells, the next group, and the last cells of the one before.
+    const std::size_t in_memory = std::min(3 * at_once, heads);
+    // With fewer heads than threads some threads wait for the first head; as long as most do not, that is
+    // shorter than what all of them wait for heads that are read one by one.
+    const bool ahead = 2 * at_once >= threads && fitting >= in_memory;
     const HeadOptions options = {
         .min_context = request_.min_context,
         .exact_metrics = request_.exact_metrics,
         .num_settings = static_cast<std::int64_t>(result_.settings.size()),
-        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? 3 * at_once : at_once),
+        .reference_bytes = default_reference_bytes / static_cast<std::int64_t>(ahead ? in_memory : at_once),
         .context = {ahead || at_once == threads ? 1 : execution_.threads},
         .gpu = gpu_metrics_ ? &*gpu_metrics_ : nullptr};
     if (!ahead) return run_groups(tasks, at_once, options);
