@@ -157,7 +157,7 @@ ROTORQUANT_AVX512 void write_codes_in(const CalibratedLayout& layout, std::span<
       const std::int64_t end = std::min(planes.count_at_least(width), block_end);
       if (end <= k) continue;
       widest = std::max(widest, width);
-      dispatch_bits(width, [&](auto w) ROTORQUANT_AVX512_LAMBDA {
+      dispatch_bits(width, [&](auto w) ROTORQUANT_AVX512 {
         search_positions<w(), registers>(keys, levels[static_cast<std::size_t>(w())], k, end, bits);
       });
       k = end;
