@@ -1,11 +1,12 @@
 #include "evaluation/metrics/changed_row.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -28,8 +29,8 @@ class LaneSum {
   void add(const FloatLanes& terms) { part_ += terms; }
   void add_product(const FloatLanes& a, const FloatLanes& b) { part_ = multiply_add(a, b, part_); }
   void carry() {
-    low_ += widen(__builtin_shufflevector(part_, part_, 0, 1, 2, 3, 4, 5, 6, 7));
-    high_ += widen(__builtin_shufflevector(part_, part_, 8, 9, 10, 11, 12, 13, 14, 15));
+    low_ += widen(lower(part_));
+    high_ += widen(upper(part_));
     part_ = FloatLanes{};
   }
   Lanes lanes() const { return low_ + high_; }
@@ -39,6 +40,20 @@ class LaneSum {
   Lanes low_ = {};
   Lanes high_ = {};
 };
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// The places of a byte's bits that are 1, a byte each, the lowest first.
+constexpr std::array<long long, 256> set_bits = [] {
+  std::array<long long, 256> words{};
+  for (unsigned byte = 0; byte < words.size(); ++byte) {
+    int count = 0;
+    for (long long place = 0; place < 8; ++place) {
+      if ((byte >> place & 1U) != 0) words[byte] |= place << (8 * count++);
+    }
+  }
+  return words;
+}();
+#endif
 
 // Appends the places begin + i of those of sixteen scores that reach `weakest`, without branches, which could
 // not be predicted. Writes sixteen; returns how many count.
@@ -52,6 +67,20 @@ inline std::int64_t append_reaching(const FloatLanes& scores, float weakest, std
                        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
   _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(reach, index));
   return std::popcount(reach);
+#elif defined(__AVX2__)
+  const __m256 least = _mm256_set1_ps(weakest);
+  const auto low = static_cast<unsigned>(
+      _mm256_movemask_ps(_mm256_cmp_ps(reinterpret_cast<__m256>(scores.low), least, _CMP_GE_OQ)));
+  const auto high = static_cast<unsigned>(
+      _mm256_movemask_ps(_mm256_cmp_ps(reinterpret_cast<__m256>(scores.high), least, _CMP_GE_OQ)));
+  const auto append = [&](unsigned reach, std::int64_t first, std::int32_t* to) {
+    const __m256i own = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(set_bits[reach]));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm256_add_epi32(own, _mm256_set1_epi32(static_cast<std::int32_t>(first))));
+    return std::popcount(reach);
+  };
+  const int count = append(low, begin, places);
+  return count + append(high, begin + 8, places + count);
 #else
   std::int64_t count = 0;
   for (std::int64_t lane = 0; lane < float_lane_count; ++lane) {
@@ -96,8 +125,8 @@ std::int64_t sum_errors(const ExactRow& exact, const float* errors, float weakes
       const FloatLanes error = load_lanes(errors + j);
       const FloatLanes truth = load_lanes(exact.products + j);
       num_reaching += append_reaching(truth + error, weakest, j, reaching + num_reaching);
-      least = error < least ? error : least;
-      most = error > most ? error : most;
+      least = choose(error < least, error, least);
+      most = choose(error > most, error, most);
       error_sum.add(error);
       squares.add_product(error, error);
       error_truth.add_product(error, truth - mean);

@@ -16,14 +16,20 @@
 namespace rotorquant::evaluation {
 namespace {
 
-constexpr std::int64_t panel_lanes = integer_panel_width / float_lane_count;
-// Where registers are few, the sums of fewer rows fit.
+using IntRegister = RegisterVector<std::int32_t>;
+using FloatRegister = RegisterVector<float>;
+constexpr std::int64_t register_lanes = register_bytes / 4;
+constexpr std::int64_t panel_registers = integer_panel_width / register_lanes;
+static_assert(float_lane_count % register_lanes == 0);
+// A tile: rows by registers of columns, whose sums stay in registers.
 #if defined(__AVX512F__)
 constexpr std::int64_t tile_rows = integer_tile_rows;
 constexpr std::int64_t part_tile_rows = 4;  // of what is left
+constexpr std::int64_t tile_registers = 2;
 #else
-constexpr std::int64_t tile_rows = 4;
+constexpr std::int64_t tile_rows = 6;
 constexpr std::int64_t part_tile_rows = 2;
+constexpr std::int64_t tile_registers = 2;
 #endif
 static_assert(integer_tile_rows % tile_rows == 0);
 
@@ -47,30 +53,24 @@ float inverse_of(float largest) {
   return largest >= smallest_element ? 1.0F / largest : 0.0F;
 }
 
-// sum(i) += a(2i) b(2i) + a(2i+1) b(2i+1), i < 16; a and b are pairs of int16.
-inline void add_pairs(IntLanes& sum, const IntLanes& a, const IntLanes& b) {
+// sum(i) += a(2i) b(2i) + a(2i+1) b(2i+1) in every lane; a and b are pairs of int16.
+inline void add_pairs(IntRegister& sum, const IntRegister& a, const IntRegister& b) {
 #if defined(__AVX512VNNI__)
-  sum = reinterpret_cast<IntLanes>(_mm512_dpwssd_epi32(
+  sum = reinterpret_cast<IntRegister>(_mm512_dpwssd_epi32(
       reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 #elif defined(__AVX512BW__)
-  sum += reinterpret_cast<IntLanes>(
+  sum += reinterpret_cast<IntRegister>(
       _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
-#elif defined(__AVX2__)
-  __m256i x[2];
-  __m256i y[2];
-  std::memcpy(x, &a, sizeof(x));
-  std::memcpy(y, &b, sizeof(y));
-  for (int half = 0; half < 2; ++half) x[half] = _mm256_madd_epi16(x[half], y[half]);
-  IntLanes products;
-  std::memcpy(&products, x, sizeof(products));
-  sum += products;
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  sum += reinterpret_cast<IntRegister>(
+      _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 #else
   sum += ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif
 }
 
-// out(r, 0..) (+)= scales times the sum over k of a(r, k) panel(k, 0..) for the first columns of a panel.
-template <std::int64_t rows, std::int64_t vectors>
+// out(r, 0..) (+)= scales times the sum over k of a(r, k) panel(k, 0..) for `registers` of columns of a panel.
+template <std::int64_t rows, std::int64_t registers>
 void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, const std::int16_t* panel,
                   const float* panel_scales, bool resume, float* out, std::int64_t stride) {
   // Of every third row: from one, x86 addresses the next two by a multiple of the stride.
@@ -78,36 +78,36 @@ void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, 
   for (std::int64_t i = 0; i < (rows + 2) / 3; ++i)
     left[i] = a.values + 3 * i * a.stride + chunk * chunk_depth;
   const std::int64_t stride_of_a = a.stride;
-  IntLanes sums[rows][vectors] = {};
+  IntRegister sums[rows][registers] = {};
   for (std::int64_t k = 0; k < pairs; ++k) {
-    // Lane by lane: an array that is copied as a whole would pass through memory.
-    IntLanes b[vectors];
+    // One by one: an array that is copied as a whole would pass through memory.
+    IntRegister b[registers];
 #pragma GCC unroll 4
-    for (std::int64_t lane = 0; lane < vectors; ++lane) {
-      IntLanes part;
-      std::memcpy(&part, panel + k * 2 * integer_panel_width + lane * 2 * float_lane_count, sizeof(part));
-      b[lane] = part;
+    for (std::int64_t i = 0; i < registers; ++i) {
+      IntRegister part;
+      std::memcpy(&part, panel + k * 2 * integer_panel_width + i * 2 * register_lanes, sizeof(part));
+      b[i] = part;
     }
 #pragma GCC unroll 16
     for (std::int64_t r = 0; r < rows; ++r) {
       std::int32_t pair;
       std::memcpy(&pair, left[r / 3] + r % 3 * stride_of_a + 2 * k, sizeof(pair));
-      const IntLanes factor = pair + IntLanes{};
+      const IntRegister factor = pair + IntRegister{};
 #pragma GCC unroll 4
-      for (std::int64_t lane = 0; lane < vectors; ++lane) add_pairs(sums[r][lane], factor, b[lane]);
+      for (std::int64_t i = 0; i < registers; ++i) add_pairs(sums[r][i], factor, b[i]);
     }
   }
 #pragma GCC unroll 16
   for (std::int64_t r = 0; r < rows; ++r) {
     const float row_scale = a.scales[r * a.scale_stride + chunk];
 #pragma GCC unroll 4
-    for (std::int64_t lane = 0; lane < vectors; ++lane) {
-      FloatLanes scale;
-      std::memcpy(&scale, panel_scales + lane * float_lane_count, sizeof(scale));
-      FloatLanes total = __builtin_convertvector(sums[r][lane], FloatLanes) * (scale * row_scale);
-      float* place = out + r * stride + lane * float_lane_count;
+    for (std::int64_t i = 0; i < registers; ++i) {
+      FloatRegister scale;
+      std::memcpy(&scale, panel_scales + i * register_lanes, sizeof(scale));
+      FloatRegister total = __builtin_convertvector(sums[r][i], FloatRegister) * (scale * row_scale);
+      float* place = out + r * stride + i * register_lanes;
       if (resume) {
-        FloatLanes before;
+        FloatRegister before;
         std::memcpy(&before, place, sizeof(before));
         total += before;
       }
@@ -125,7 +125,7 @@ inline IntLanes rounded(const FloatLanes& x, const FloatLanes& factor) {
 }
 
 inline FloatLanes magnitude(const FloatLanes& x) {
-  return x < 0.0F ? -x : x;
+  return choose(x < 0.0F, -x, x);
 }
 
 FloatLanes sum_of_squares(const float* x, std::int64_t count) {
@@ -140,7 +140,7 @@ Scale extreme_scale(const float* x, std::int64_t count) {
   FloatLanes largest_lanes = {};
   for (std::int64_t i = 0; i < count; i += float_lane_count) {
     const FloatLanes size = magnitude(load_lanes(x + i));
-    largest_lanes = size > largest_lanes ? size : largest_lanes;
+    largest_lanes = choose(size > largest_lanes, size, largest_lanes);
   }
   float largest = 0.0F;
   for (std::int64_t lane = 0; lane < float_lane_count; ++lane)
@@ -178,8 +178,7 @@ class ChunkBatch {
       const auto& [x, count, values, scale_place] = chunks_[i];
       const FloatLanes factor = factors_[i] + FloatLanes{};
       for (std::int64_t k = 0; k < count; k += float_lane_count) {
-        const auto integers = __builtin_convertvector(rounded(load_lanes(x + k), factor), ShortLanes);
-        std::memcpy(values + k, &integers, sizeof(integers));
+        store_halves(rounded(load_lanes(x + k), factor), values + k);
       }
     }
     size_ = 0;
@@ -287,22 +286,24 @@ void IntegerPanels::assign_columns(HostView<const float> x, std::int64_t chunk, 
   FloatLanes largest = {};
   for (std::int64_t k = begin; k < end; ++k) {
     const FloatLanes size = magnitude(load(k));
-    largest = size > largest ? size : largest;
+    largest = choose(size > largest, size, largest);
   }
-  FloatLanes inverse = {};
-  for (std::int64_t lane = 0; lane < float_lane_count; ++lane) inverse[lane] = inverse_of(largest[lane]);
+  float inverses[float_lane_count];
+  for (std::int64_t lane = 0; lane < float_lane_count; ++lane) inverses[lane] = inverse_of(largest[lane]);
+  const FloatLanes inverse = load_lanes(inverses);
   FloatLanes squares = {};
   for (std::int64_t k = begin; k < end; ++k) {
     const FloatLanes share = load(k) * inverse;
     squares = multiply_add(share, share, squares);
   }
-  FloatLanes factor = {};
+  float factors[float_lane_count] = {};
   float* scales = scales_.data() + chunk * padded_cols_ + column;
   for (std::int64_t lane = 0; lane < used; ++lane) {
     const Scale scale = scale_of(largest[lane], squares[lane]);
-    factor[lane] = scale.factor;
+    factors[lane] = scale.factor;
     scales[lane] = scale.inverse;
   }
+  const FloatLanes factor = load_lanes(factors);
   std::int16_t* out = mutable_panel(chunk, column / integer_panel_width) + column % integer_panel_width * 2;
   for (std::int64_t k = begin; k < end; k += 2) {
     const IntLanes first = rounded(load(k), factor);
@@ -318,11 +319,17 @@ void integer_product(const IntegerRows& a, std::int64_t rows, std::int64_t depth
   for (std::int64_t chunk = 0; chunk < num_chunks(depth); ++chunk) {
     const std::int64_t pairs = (std::min(chunk_depth, depth - chunk * chunk_depth) + 1) / 2;
     for (std::int64_t p = 0; p < panels; ++p) {
+      // The second half of the last panel may hold no columns.
       const bool half = cols - p * integer_panel_width <= float_lane_count;
+      const std::int64_t registers = half ? panel_registers / 2 : panel_registers;
       const auto multiply = [&]<std::int64_t count>(std::int64_t r) {
-        const auto product = half ? tile_product<count, 1> : tile_product<count, panel_lanes>;
-        product(a.from(r), chunk, pairs, b.panel(chunk, p), b.scales(chunk, p), chunk > 0,
-                c + r * c_stride + p * integer_panel_width, c_stride);
+        for (std::int64_t i = 0; i < registers; i += tile_registers) {
+          const auto product =
+              registers - i < tile_registers ? tile_product<count, 1> : tile_product<count, tile_registers>;
+          const std::int64_t first = i * register_lanes;
+          product(a.from(r), chunk, pairs, b.panel(chunk, p) + 2 * first, b.scales(chunk, p) + first,
+                  chunk > 0, c + r * c_stride + p * integer_panel_width + first, c_stride);
+        }
       };
       std::int64_t r = 0;
       for (; r + tile_rows <= rows; r += tile_rows) multiply.template operator()<tile_rows>(r);

@@ -33,6 +33,7 @@ void exchange_rows(Vector (&square)[lanes]) {
 
 }  // namespace ordered_sums_detail
 
+#if defined(__AVX512F__)
 // Lane i of the result is the sum of the lanes of vectors[i], from 0 on in their order. Vector: Lanes or
 // FloatLanes, as many of them as they have lanes; what they hold is used up.
 template <typename Vector, int lanes>
@@ -44,5 +45,28 @@ Vector ordered_sums(Vector (&vectors)[lanes]) {
   for (int i = 0; i < lanes; ++i) sums += vectors[i];
   return sums;
 }
+#else
+// The same of pairs, by squares of half as many lanes: first the lower halves' lanes, then the upper ones'.
+template <typename Number, int lanes>
+RegisterPair<Number> ordered_sums(RegisterPair<Number> (&vectors)[lanes]) {
+  constexpr int half = lanes / 2;
+  static_assert(half == RegisterPair<Number>::half_count);
+  using Half = typename RegisterPair<Number>::Half;
+  const auto add = [&](int first, auto part, Half& sums) {
+    Half square[half];
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) square[i] = vectors[first + i].*part;
+    ordered_sums_detail::exchange_rows<1>(square);
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) sums += square[i];
+  };
+  RegisterPair<Number> sums = {};
+  add(0, &RegisterPair<Number>::low, sums.low);
+  add(0, &RegisterPair<Number>::high, sums.low);
+  add(half, &RegisterPair<Number>::low, sums.high);
+  add(half, &RegisterPair<Number>::high, sums.high);
+  return sums;
+}
+#endif
 
 }  // namespace rotorquant::evaluation

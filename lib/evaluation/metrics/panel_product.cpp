@@ -8,9 +8,10 @@
 namespace rotorquant::evaluation {
 namespace {
 
-constexpr std::int64_t panel_lanes = panel_width / lane_count;
-// Rows of a register tile: with 32 registers of 512 bits the sums of eight rows fit, elsewhere two rows spill
-// least.
+using Register = RegisterVector<double>;
+constexpr std::int64_t panel_registers = panel_width / (register_bytes / 8);
+// Rows of a register tile: with 32 registers of 512 bits the sums of eight rows fit, elsewhere those of
+// two.
 #ifdef __AVX512F__
 constexpr std::int64_t tile_rows = 8;
 #else
@@ -60,8 +61,9 @@ void panel_product(const double* a, std::int64_t a_stride, std::int64_t rows, st
       const double* part = b.panel(p) + k * panel_width;
       // Later terms start from c, so that the order stays ascending.
       const auto multiply = [&]<std::int64_t count>(std::int64_t r) {
-        multiply_tile<Lanes, count, panel_lanes>(a + r * a_stride + k, a_stride, terms, part, panel_width,
-                                                 k > 0, c + r * c_stride + p * panel_width, c_stride);
+        multiply_tile<Register, count, panel_registers>(a + r * a_stride + k, a_stride, terms, part,
+                                                        panel_width, k > 0,
+                                                        c + r * c_stride + p * panel_width, c_stride);
       };
       std::int64_t r = 0;
       for (; r + tile_rows <= rows; r += tile_rows) multiply.template operator()<tile_rows>(r);

@@ -27,11 +27,11 @@ class Group {
 
   void raise_to(const Group& other) {
     for (std::int64_t part = 0; part < parts; ++part)
-      scores_[part] = other.scores_[part] > scores_[part] ? other.scores_[part] : scores_[part];
+      scores_[part] = choose(other.scores_[part] > scores_[part], other.scores_[part], scores_[part]);
   }
   bool reaches(Score least) const {
     Matches matches = {};
-    for (std::int64_t part = 0; part < parts; ++part) matches |= scores_[part] >= least;
+    for (std::int64_t part = 0; part < parts; ++part) matches = matches | (scores_[part] >= least);
     return any(matches);
   }
 

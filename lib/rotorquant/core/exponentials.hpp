@@ -6,6 +6,7 @@
 // many.
 #include <cstring>
 
+#include "rotorquant/core/choose.hpp"
 #include "rotorquant/core/host_device.hpp"
 #include "rotorquant/core/multiply_add.hpp"
 
@@ -71,9 +72,9 @@ ROTORQUANT_HOST_DEVICE inline Numbers share_exponential(const Numbers& exponent)
   constexpr double rounding_shift = 0x1.8p52;
   constexpr double ln2_high = 0x1.62e42feep-1;
   constexpr double ln2_low = 0x1.a39ef35793c76p-33;
-  Numbers x = exponent > 0.0 ? Numbers{} : exponent;
+  Numbers x = choose(exponent > 0.0, Numbers{}, exponent);
   const auto underflow = x < smallest_exponent;
-  x = underflow ? Numbers{} : x;
+  x = choose(underflow, Numbers{}, x);
   const Numbers shifted = x * log2e + rounding_shift;
   const Numbers k = shifted - rounding_shift;
   const Numbers r = (x - k * ln2_high) - k * ln2_low;
@@ -97,7 +98,7 @@ ROTORQUANT_HOST_DEVICE inline Numbers share_exponential(const Numbers& exponent)
   bits = (bits << 52) + (1023LL << 52);
   Numbers scale_of_two;
   std::memcpy(&scale_of_two, &bits, sizeof(scale_of_two));
-  return underflow ? Numbers{} : power * scale_of_two;
+  return choose(underflow, Numbers{}, Numbers(power * scale_of_two));
 }
 
 }  // namespace rotorquant

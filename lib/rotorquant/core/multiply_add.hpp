@@ -6,11 +6,12 @@
 
 #if defined(__FMA__) && !defined(__CUDACC__)
 #include <immintrin.h>
-
-#include <cstring>
 #endif
 
 #include "rotorquant/core/host_device.hpp"
+#ifndef __CUDACC__
+#include "rotorquant/core/register_pair.hpp"
+#endif
 
 namespace rotorquant {
 
@@ -19,24 +20,20 @@ ROTORQUANT_HOST_DEVICE inline float multiply_add(float a, float b, float c) {
 }
 
 #ifndef __CUDACC__
-using SixteenFloats = float __attribute__((vector_size(64)));
+using SixteenFloats = Lanes64<float>;
 
 inline SixteenFloats multiply_add(const SixteenFloats& a, const SixteenFloats& b, const SixteenFloats& c) {
 #if defined(__AVX512F__)
   return reinterpret_cast<SixteenFloats>(
       _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
 #elif defined(__FMA__)
-  __m256 x[2], y[2], z[2];
-  std::memcpy(x, &a, sizeof(x));
-  std::memcpy(y, &b, sizeof(y));
-  std::memcpy(z, &c, sizeof(z));
-  for (int half = 0; half < 2; ++half) z[half] = _mm256_fmadd_ps(x[half], y[half], z[half]);
-  SixteenFloats sums;
-  std::memcpy(&sums, z, sizeof(sums));
-  return sums;
+  return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
 #else
   SixteenFloats sums;
-  for (int i = 0; i < 16; ++i) sums[i] = std::fma(a[i], b[i], c[i]);
+  for (int i = 0; i < 8; ++i) {
+    sums.low[i] = std::fma(a.low[i], b.low[i], c.low[i]);
+    sums.high[i] = std::fma(a.high[i], b.high[i], c.high[i]);
+  }
   return sums;
 #endif
 }
