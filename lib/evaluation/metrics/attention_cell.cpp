@@ -15,17 +15,12 @@ RowSums row_sums(const double* estimates, const double* products, const double* 
                  std::int64_t visible, double truth_mean) {
   Lanes sums[4] = {};
   for (std::int64_t j = 0; j < visible; j += lane_count) {
-    Lanes estimate;
-    Lanes truth;
-    Lanes probability;
-    std::memcpy(&estimate, estimates + j, sizeof(estimate));
-    std::memcpy(&truth, products + j, sizeof(truth));
-    std::memcpy(&probability, probabilities + j, sizeof(probability));
-    const Lanes error = estimate - truth;
+    const Lanes truth = load_lanes(products + j);
+    const Lanes error = load_lanes(estimates + j) - truth;
     sums[0] += error;
     sums[1] += error * error;
     sums[2] += error * (truth - truth_mean);
-    sums[3] += probability * error;
+    sums[3] += load_lanes(probabilities + j) * error;
   }
   RowSums total;
   for (std::int64_t lane = 0; lane < lane_count; ++lane) {

@@ -64,11 +64,7 @@ double sum_of(const Lanes& lanes) {
 
 // products [visible], 0 from there to the next multiple of lane_count.
 AttentionReference::PairStatistics pair_statistics(const double* products, std::int64_t visible) {
-  const auto load = [&](std::int64_t j) {
-    Lanes lanes;
-    std::memcpy(&lanes, products + j, sizeof(lanes));
-    return lanes;
-  };
+  const auto load = [&](std::int64_t j) { return load_lanes(products + j); };
   const auto count = static_cast<double>(visible);
   Lanes sums = {};
   for (std::int64_t j = 0; j < visible; j += lane_count) sums += load(j);

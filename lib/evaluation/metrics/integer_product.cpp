@@ -119,9 +119,7 @@ void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, 
 // The integers nearest to factor x, ties to even, below 2^15, in the low halves.
 inline IntLanes rounded(const FloatLanes& x, const FloatLanes& factor) {
   const FloatLanes shifted = multiply_add(x, factor, rounding_shift);
-  IntLanes bits;
-  std::memcpy(&bits, &shifted, sizeof(bits));
-  return bits;
+  return same_bits<IntLanes>(shifted);
 }
 
 inline FloatLanes magnitude(const FloatLanes& x) {

@@ -22,12 +22,6 @@ using IntLanes = Lanes64<std::int32_t>;
 using BitLanes = Lanes64<std::uint32_t>;
 inline constexpr std::int64_t float_lane_count = 16;
 
-inline FloatLanes load_lanes(const float* x) {
-  FloatLanes lanes;
-  std::memcpy(&lanes, x, sizeof(lanes));
-  return lanes;
-}
-
 // Eight float32 as float64.
 using HalfFloatLanes = float __attribute__((vector_size(32)));
 inline Lanes widen(const HalfFloatLanes& x) {
@@ -75,10 +69,6 @@ inline void store_halves(const IntLanes& x, std::int16_t* place) {
     halves[lane] = static_cast<std::int16_t>(x[lane]);
 #endif
   std::memcpy(place, &halves, sizeof(halves));
-}
-
-inline void store_lanes(float* x, const FloatLanes& lanes) {
-  std::memcpy(x, &lanes, sizeof(lanes));
 }
 
 // Whether a comparison, of as many numbers as are 64 bytes, holds for one of them.

@@ -1,7 +1,6 @@
 #include "evaluation/metrics/softmax_row.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "evaluation/metrics/lanes.hpp"
 #include "evaluation/metrics/panel_product.hpp"
@@ -12,21 +11,15 @@ namespace rotorquant::evaluation {
 double exponentials(const double* products, std::int64_t visible, std::int64_t count, double scale,
                     double shift, double* out) {
   for (std::int64_t j = 0; j < visible; j += lane_count) {
-    Lanes x;
-    std::memcpy(&x, products + j, sizeof(x));
-    x = x * scale - shift;
+    const Lanes x = load_lanes(products + j) * scale - shift;
     // Only what follows the visible products can be above 0, and that is overwritten below.
     const Lanes power = share_exponential<Lanes, LongLanes>(x);
-    std::memcpy(out + j, &power, sizeof(power));
+    store_lanes(out + j, power);
   }
   std::fill(out + visible, out + round_up(count, lane_count), 0.0);
 
   Lanes sums = {};
-  for (std::int64_t j = 0; j < visible; j += lane_count) {
-    Lanes power;
-    std::memcpy(&power, out + j, sizeof(power));
-    sums += power;
-  }
+  for (std::int64_t j = 0; j < visible; j += lane_count) sums += load_lanes(out + j);
   double total = 0.0;
   for (std::int64_t lane = 0; lane < lane_count; ++lane) total += sums[lane];
   return total;

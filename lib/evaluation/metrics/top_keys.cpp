@@ -20,8 +20,7 @@ template <typename Score>
 class Group {
  public:
   explicit Group(const Score* scores) {
-    for (std::int64_t part = 0; part < parts; ++part)
-      std::memcpy(&scores_[part], scores + part * lanes, sizeof(Scores));
+    for (std::int64_t part = 0; part < parts; ++part) scores_[part] = load_lanes(scores + part * lanes);
   }
   void copy_to(Score* scores) const { std::memcpy(scores, scores_, sizeof(scores_)); }
 

@@ -4,11 +4,9 @@
 //
 // Numbers: float or double, or a vector of them; Bits: unsigned or signed integers of the same width, as
 // many.
-#include <cstring>
-
-#include "rotorquant/core/choose.hpp"
 #include "rotorquant/core/host_device.hpp"
 #include "rotorquant/core/multiply_add.hpp"
+#include "rotorquant/core/vector_functions.hpp"
 
 namespace rotorquant {
 
@@ -30,12 +28,8 @@ ROTORQUANT_HOST_DEVICE inline Numbers reduce_exponent(const Numbers& x, Numbers&
 // float: 2^k of the k that `shifted` has in its lowest bits; it wraps where 2^k is out of range.
 template <typename Numbers, typename Bits>
 ROTORQUANT_HOST_DEVICE inline Numbers power_of_two(const Numbers& shifted) {
-  Bits exponent;
-  std::memcpy(&exponent, &shifted, sizeof(exponent));
-  exponent = (exponent << 23) + (127U << 23);
-  Numbers power;
-  std::memcpy(&power, &exponent, sizeof(power));
-  return power;
+  const Bits exponent = (same_bits<Bits>(shifted) << 23) + (127U << 23);
+  return same_bits<Numbers>(exponent);
 }
 
 // float: g(x) = e^x - 1 - x, within 3e-7 of itself for |x| <= 30. With x = k ln 2 + r,
@@ -93,11 +87,8 @@ ROTORQUANT_HOST_DEVICE inline Numbers share_exponential(const Numbers& exponent)
   power = power * r + 0.5;
   power = power * r + 1.0;
   power = power * r + 1.0;
-  Bits bits;
-  std::memcpy(&bits, &shifted, sizeof(bits));
-  bits = (bits << 52) + (1023LL << 52);
-  Numbers scale_of_two;
-  std::memcpy(&scale_of_two, &bits, sizeof(scale_of_two));
+  const Bits bits = (same_bits<Bits>(shifted) << 52) + (1023LL << 52);
+  const auto scale_of_two = same_bits<Numbers>(bits);
   return choose(underflow, Numbers{}, Numbers(power * scale_of_two));
 }
 

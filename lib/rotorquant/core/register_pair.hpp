@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "rotorquant/core/choose.hpp"
+#include "rotorquant/core/vector_functions.hpp"
 
 namespace rotorquant {
 
@@ -63,6 +63,13 @@ ROTORQUANT_PAIR_OPERATOR(>=, MatchesOf<Number>)
 ROTORQUANT_PAIR_OPERATOR(==, MatchesOf<Number>)
 #undef ROTORQUANT_PAIR_OPERATOR
 
+// Half by half: copied as a whole, a pair passes through memory.
+template <typename To, typename Number>
+inline To same_bits(const RegisterPair<Number>& x) {
+  using Half = typename To::Half;
+  return {same_bits<Half>(x.low), same_bits<Half>(x.high)};
+}
+
 template <typename Match, typename Number>
 inline RegisterPair<Number> choose(const RegisterPair<Match>& condition, const RegisterPair<Number>& yes,
                                    const RegisterPair<Number>& no) {
@@ -83,6 +90,34 @@ struct RegisterOf {
 // 64 bytes of numbers.
 template <typename Number>
 using Lanes64 = typename RegisterOf<Number>::type;
+
+// The numbers at x, and back.
+template <typename Number>
+inline Lanes64<Number> load_lanes(const Number* x) {
+#if defined(__AVX512F__)
+  Lanes64<Number> lanes;
+  std::memcpy(&lanes, x, sizeof(lanes));
+#else
+  Lanes64<Number> lanes;
+  typename Lanes64<Number>::Half half;
+  std::memcpy(&half, x, sizeof(half));
+  lanes.low = half;
+  std::memcpy(&half, x + lanes.half_count, sizeof(half));
+  lanes.high = half;
+#endif
+  return lanes;
+}
+template <typename Number>
+inline void store_lanes(Number* x, const std::type_identity_t<Lanes64<Number>>& lanes) {
+#if defined(__AVX512F__)
+  std::memcpy(x, &lanes, sizeof(lanes));
+#else
+  typename Lanes64<Number>::Half half = lanes.low;
+  std::memcpy(x, &half, sizeof(half));
+  half = lanes.high;
+  std::memcpy(x + lanes.half_count, &half, sizeof(half));
+#endif
+}
 
 // The largest vector that is one register.
 #if defined(__AVX512F__)
