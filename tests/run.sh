@@ -7,6 +7,6 @@ bash app/packages.sh tests
 interop=build/interop
 python3 -m venv "$interop"
 "$interop/bin/pip" install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
-cmake --preset release -DROTORQUANT_INTEROP_PYTHON="$PWD/$interop/bin/python"
+cmake --preset release -DROTORQUANT_WARNINGS_AS_ERRORS=ON -DROTORQUANT_INTEROP_PYTHON="$PWD/$interop/bin/python"
 cmake --build --preset release
 ctest --preset release

@@ -2,9 +2,12 @@
 add_library(rotorquant_compile_options INTERFACE)
 target_compile_features(rotorquant_compile_options INTERFACE cxx_std_20)
 target_compile_options(rotorquant_compile_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Werror>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion>
   # One rounding per written operation: the same bits on every instruction set, whether it has fused multiply-add or not.
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+if(ROTORQUANT_WARNINGS_AS_ERRORS)
+  target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # Vectors of 64 bytes are passed in other ways without AVX-512; none leaves a file of this project.
   target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-psabi>)
