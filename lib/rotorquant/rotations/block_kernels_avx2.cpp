@@ -116,12 +116,9 @@ ROTORQUANT_AVX2 void block_rows(const BlockPlan& plan, const RowSource& source, 
   const std::int64_t rows = source.rows();
   const RowBuffer buffer(source.cols(), sink.cols);
   const typename Sink::Constants to = sink.constants();
-  for (std::int64_t r = -avx2::filled_rows; r < rows; r += avx2::filled_rows) {
-    if (r + avx2::filled_rows < rows) source.fill(r + avx2::filled_rows, buffer);
-    for (std::int64_t i = std::max<std::int64_t>(r, 0); i < std::min(r + avx2::filled_rows, rows);
-         i += together)
-      turn_rows<block, together>(plan, buffer, i, rows - 1, sink, to);
-  }
+  avx2::for_each_filled<together>(source, buffer, [&](std::int64_t r) ROTORQUANT_AVX2_LAMBDA {
+    turn_rows<block, together>(plan, buffer, r, rows - 1, sink, to);
+  });
 }
 
 template <typename Sink>

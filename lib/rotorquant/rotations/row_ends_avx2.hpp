@@ -65,6 +65,19 @@ class RowSource {
   std::int64_t rows_, cols_;
 };
 
+// body(r) for the rows in order, `together` at a time, each long after it was filled.
+template <int together = 1, typename Body>
+ROTORQUANT_AVX2_INLINE void for_each_filled(const RowSource& source, const RowBuffer& buffer,
+                                            const Body& body) {
+  static_assert(filled_rows % together == 0);
+  const std::int64_t rows = source.rows();
+  if (rows > 0) source.fill(0, buffer);
+  for (std::int64_t r = 0; r < rows; r += together) {
+    if (r % filled_rows == 0 && r + filled_rows < rows) source.fill(r + filled_rows, buffer);
+    body(r);
+  }
+}
+
 // Rows of any type, times their factors [x.rows] unless these are null.
 class ScaledRows final : public RowSource {
  public:
