@@ -79,6 +79,17 @@ ROTORQUANT_AVX2_INLINE void store(__m256 values, void* row, std::int64_t first, 
               static_cast<std::size_t>(count * element_bytes(type)));
 }
 
+// store() past the caches, to places that are multiples of eight numbers' bytes.
+template <ElementType type>
+ROTORQUANT_AVX2_INLINE void stream(__m256 values, void* row, std::int64_t first) {
+  if constexpr (type == ElementType::float32) {
+    _mm256_stream_ps(static_cast<float*>(row) + first, values);
+  } else {
+    auto* place = static_cast<std::uint16_t*>(row) + first;
+    _mm_stream_si128(reinterpret_cast<__m128i*>(place), narrow<type>(values));
+  }
+}
+
 // Sixteen running sums, lanes 0 to 7 and 8 to 15, added as plain loops add them: the upper half to the lower
 // half until one is left.
 ROTORQUANT_AVX2_INLINE float fold(__m256 low, __m256 high) {

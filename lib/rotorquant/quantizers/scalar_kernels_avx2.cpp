@@ -4,13 +4,14 @@
 
 #if defined(__x86_64__)
 #include <array>
-#include <cmath>
+#include <bit>
 #include <vector>
 
 #include "rotorquant/codes/bit_planes.hpp"
-#include "rotorquant/core/avx2.hpp"
+#include "rotorquant/codes/scalar_search_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/core/unit_rows_avx2.hpp"
 #include "rotorquant/quantizers/stored_norm.hpp"
 
 namespace rotorquant {
@@ -18,36 +19,13 @@ namespace {
 
 using namespace avx2;
 
-// float32(||row||), the sum in float64 in dot_product.hpp's order.
-template <ElementType type>
-ROTORQUANT_AVX2_INLINE float exact_norm(const void* row, std::int64_t dim) {
-  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
-  for (std::int64_t c = 0; c < dim; c += lanes) {
-    const __m256 x = load<type>(row, c, dim - c);
-    const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x));
-    const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
-    // Squares of float32 numbers are exact in float64.
-    low = _mm256_fmadd_pd(a, a, low);
-    high = _mm256_fmadd_pd(b, b, high);
-  }
-  const __m256d four = _mm256_add_pd(low, high);
-  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
-  return static_cast<float>(std::sqrt(_mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))));
-}
-
 template <ElementType type>
 ROTORQUANT_AVX2 void unit_factors_type(const ConstHostTensor& x, float* norms, float* factors) {
-  for (std::int64_t r = 0; r < x.rows; ++r) {
-    const std::uint8_t* row = x.row(r);
-    __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-    for_each_eight(x.cols, [&](std::int64_t c, int half) ROTORQUANT_AVX2_LAMBDA {
-      const __m256 values = load<type>(row, c, x.cols - c);
-      sums[half] = _mm256_add_ps(sums[half], _mm256_mul_ps(values, values));
-    });
-    const float square = fold(sums[0], sums[1]);
-    const bool in_range = square >= least_float_square && square <= most_float_square;
-    norms[r] = in_range ? std::sqrt(square) : exact_norm<type>(row, x.cols);
-    factors[r] = 1.0F / std::max(norms[r], norm_floor);
+  for (std::int64_t first = 0; first < x.rows; first += measured_rows) {
+    float found[measured_rows];
+    _mm_storeu_ps(
+        found, measure_rows<type>(x, first, norms, [](int, std::int64_t, __m256) ROTORQUANT_AVX2_LAMBDA {}));
+    std::copy_n(found, std::min<std::int64_t>(measured_rows, x.rows - first), factors + first);
   }
 }
 
@@ -57,7 +35,7 @@ void unit_factors(const ConstHostTensor& x, float* norms, float* factors) {
 
 template <ElementType type>
 ROTORQUANT_AVX2 void exact_norms_type(const ConstHostTensor& x, float* norms) {
-  for (std::int64_t r = 0; r < x.rows; ++r) norms[r] = exact_norm<type>(x.row(r), x.cols);
+  for (std::int64_t r = 0; r < x.rows; ++r) norms[r] = exact_norm<type>(x, r);
 }
 
 void exact_norms(const ConstHostTensor& x, float* norms) {
@@ -68,11 +46,21 @@ void exact_norms(const ConstHostTensor& x, float* norms) {
 template <ElementType type>
 ROTORQUANT_AVX2 void half_norms_type(const ConstHostTensor& x, const float* norms, std::uint8_t* halves) {
   const float uncertainty = norm_uncertainty(x.cols);
-  for (std::int64_t r = 0; r < x.rows; ++r) {
-    const std::uint16_t low = float_to_half(norms[r] * (1.0F - uncertainty));
-    const std::uint16_t high = float_to_half(norms[r] * (1.0F + uncertainty));
-    std::memcpy(halves + 2 * r, &low, sizeof low);
-    if (low != high) store_norm(NormType::fp16, exact_norm<type>(x.row(r), x.cols), halves + 2 * r);
+  const __m256 down = _mm256_set1_ps(1.0F - uncertainty), up = _mm256_set1_ps(1.0F + uncertainty);
+  for (std::int64_t first = 0; first < x.rows; first += lanes) {
+    const __m256 values = load<ElementType::float32>(norms, first, x.rows - first);
+    const __m128i low = narrow<ElementType::float16>(_mm256_mul_ps(values, down));
+    const __m128i high = narrow<ElementType::float16>(_mm256_mul_ps(values, up));
+    const __m128i same = _mm_packs_epi16(_mm_cmpeq_epi16(low, high), _mm_setzero_si128());
+    unsigned doubtful = ~static_cast<unsigned>(_mm_movemask_epi8(same)) & 0xFFU;
+    std::uint16_t found[lanes];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(found), low);
+    const std::int64_t count = std::min(lanes, x.rows - first);
+    std::memcpy(halves + 2 * first, found, static_cast<std::size_t>(2 * count));
+    for (; doubtful != 0; doubtful &= doubtful - 1) {
+      const std::int64_t r = first + std::countr_zero(doubtful);
+      store_norm(NormType::fp16, exact_norm<type>(x, r), halves + 2 * r);
+    }
   }
 }
 
@@ -93,9 +81,9 @@ ROTORQUANT_AVX2_INLINE __m256 pick(const float* table, __m256i index) {
   return _mm256_i32gather_ps(table, index, sizeof(float));
 }
 
-// Bytes [bits] of planes: bit j of the number of boundaries strictly below each of eight coordinates.
+// What ScalarSearch does, for more bits than fit registers.
 template <int bits>
-ROTORQUANT_AVX2_INLINE void search(const float* tree, __m256 y, std::uint8_t (&bytes)[bits]) {
+ROTORQUANT_AVX2_INLINE void search(const float* tree, __m256 y, __m256 (&masks)[bits]) {
   __m256i place = _mm256_set1_epi32(1);
   const auto step = [&]<int level>() ROTORQUANT_AVX2_LAMBDA {
     // tree[2^level, 2^(level + 1)): up to the third level in the first register.
@@ -103,7 +91,7 @@ ROTORQUANT_AVX2_INLINE void search(const float* tree, __m256 y, std::uint8_t (&b
     __m256i index = place;
     if constexpr (level > 4) index = _mm256_sub_epi32(place, _mm256_set1_epi32(1 << level));
     const __m256 above = _mm256_cmp_ps(y, pick < level < 3 ? 3 : level > (table, index), _CMP_GT_OQ);
-    bytes[bits - 1 - level] = static_cast<std::uint8_t>(_mm256_movemask_ps(above));
+    masks[bits - 1 - level] = above;
     place = _mm256_sub_epi32(_mm256_add_epi32(place, place), _mm256_castps_si256(above));
   };
   [&]<int... level>(std::integer_sequence<int, level...>) ROTORQUANT_AVX2_LAMBDA {
@@ -115,17 +103,26 @@ ROTORQUANT_AVX2_INLINE void search(const float* tree, __m256 y, std::uint8_t (&b
 template <int bits>
 ROTORQUANT_AVX2 void quantize_bits(const ScalarTables& tables, const float* y, std::int64_t rows,
                                    std::int64_t dim, std::uint8_t* planes) {
-  const float* tree = tables.tree.data();
   const std::int64_t stride = plane_bytes(dim);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    std::uint8_t* out = planes + r * bits * stride;
-    for (std::int64_t c = 0; c < dim; c += lanes) {
-      std::uint8_t bytes[bits];
-      search<bits>(tree, load<ElementType::float32>(y + r * dim, c, dim - c), bytes);
-      const auto valid = static_cast<unsigned>(dim - c >= lanes ? 0xFF : (1 << (dim - c)) - 1);
-      for (int j = 0; j < bits; ++j)
-        out[j * stride + c / lanes] = static_cast<std::uint8_t>(bytes[j] & valid);
+  const auto quantize_rows = [&](const auto& find) ROTORQUANT_AVX2_LAMBDA {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::uint8_t* out = planes + r * bits * stride;
+      for (std::int64_t c = 0; c < dim; c += lanes) {
+        __m256 masks[bits];
+        find(load<ElementType::float32>(y + r * dim, c, dim - c), masks);
+        const auto valid = static_cast<unsigned>(dim - c >= lanes ? 0xFF : (1 << (dim - c)) - 1);
+        for (int j = 0; j < bits; ++j) {
+          const auto byte = static_cast<unsigned>(_mm256_movemask_ps(masks[j]));
+          out[j * stride + c / lanes] = static_cast<std::uint8_t>(byte & valid);
+        }
+      }
     }
+  };
+  if constexpr (bits <= most_plane_codebook_bits) {
+    quantize_rows(ScalarSearch<bits>(tables.tree.data()));
+  } else {
+    quantize_rows([&](__m256 y_c, __m256(&masks)[bits])
+                      ROTORQUANT_AVX2_LAMBDA { search<bits>(tables.tree.data(), y_c, masks); });
   }
 }
 

@@ -121,6 +121,7 @@ void BlockRotation<block>::apply_scaled(const ConstHostTensor& x, const float* f
                                         HostView<float> y) const {
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) return block_rows_avx512(forward_, x, factors, y);
+  if (isa_ == Isa::avx2) return block_rows_avx2(forward_, x, factors, y);
 #endif
   Rotation::apply_scaled(x, factors, y);
 }
@@ -130,6 +131,7 @@ void BlockRotation<block>::apply_transpose_scaled(HostView<const float> y, const
                                                   const HostTensor& x) const {
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512) return block_rows_avx512(backward_, y, factors, stream, x);
+  if (isa_ == Isa::avx2) return block_rows_avx2(backward_, y, factors, stream, x);
 #endif
   Rotation::apply_transpose_scaled(y, factors, stream, x);
 }
@@ -140,6 +142,10 @@ bool BlockRotation<block>::unit_rows_to_planes(const ConstHostTensor& x, float* 
 #if defined(__x86_64__)
   if (isa_ == Isa::avx512 && x.type != ElementType::float32) {
     block_rows_avx512(forward_, x, norms, codebook, planes);
+    return true;
+  }
+  if (isa_ == Isa::avx2 && x.type != ElementType::float32) {
+    block_rows_avx2(forward_, x, norms, codebook, planes);
     return true;
   }
 #endif
@@ -154,6 +160,10 @@ bool BlockRotation<block>::apply_transpose_of_planes(const std::uint8_t* planes,
   if (nibbles_supported(isa_)) {
     const std::uint8_t* nibbles = nibbles_of_planes(codebook.bits, planes, x.rows, output_dim_);
     block_rows_avx512(backward_, nibbles, codebook, factors, stream, x);
+    return true;
+  }
+  if (isa_ == Isa::avx2) {
+    block_rows_avx2(backward_, planes, codebook, factors, stream, x);
     return true;
   }
 #endif

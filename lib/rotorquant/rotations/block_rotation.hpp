@@ -48,7 +48,7 @@ class BlockRotation final : public Rotation {
   std::vector<Matrix> matrices_;    // [whole blocks (+ 1)]
   std::vector<Matrix> transposes_;  // the same, transposed
   Isa isa_;
-  BlockPlan forward_;  // for AVX-512
+  BlockPlan forward_;  // for AVX-512 and AVX2
   BlockPlan backward_;
 };
 

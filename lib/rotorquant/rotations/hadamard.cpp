@@ -72,17 +72,14 @@ void HadamardRotation::transform_block(const float* x, std::int64_t offset, std:
   for (std::int64_t i = 0; i < size && transpose; ++i) out[i] *= signs[i];
 }
 
-bool HadamardRotation::in_registers() const {
-#if defined(__x86_64__)
-  return isa_ == Isa::avx512 && hadamard_in_registers(dim_);
-#else
-  return false;
-#endif
+bool HadamardRotation::in_registers(Isa isa) const {
+  return isa_ == isa && hadamard_in_registers(dim_);
 }
 
 void HadamardRotation::apply(HostView<const float> x, HostView<float> y) const {
 #if defined(__x86_64__)
-  if (in_registers()) return hadamard_rows_avx512(signs_.data(), false, x, y);
+  if (in_registers(Isa::avx512)) return hadamard_rows_avx512(signs_.data(), false, x, y);
+  if (in_registers(Isa::avx2)) return hadamard_rows_avx2(signs_.data(), false, x, y);
 #endif
   for (std::int64_t r = 0; r < x.rows; ++r) {
     for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) {
@@ -93,7 +90,8 @@ void HadamardRotation::apply(HostView<const float> x, HostView<float> y) const {
 
 void HadamardRotation::apply_transpose(HostView<const float> y, HostView<float> x) const {
 #if defined(__x86_64__)
-  if (in_registers()) return hadamard_rows_avx512(signs_.data(), true, y, x);
+  if (in_registers(Isa::avx512)) return hadamard_rows_avx512(signs_.data(), true, y, x);
+  if (in_registers(Isa::avx2)) return hadamard_rows_avx2(signs_.data(), true, y, x);
 #endif
   for (std::int64_t r = 0; r < y.rows; ++r) {
     for_each_block(dim_, [&](std::int64_t offset, std::int64_t size) {
@@ -104,7 +102,8 @@ void HadamardRotation::apply_transpose(HostView<const float> y, HostView<float> 
 
 void HadamardRotation::apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const {
 #if defined(__x86_64__)
-  if (in_registers()) return hadamard_rows_avx512(signs_.data(), x, factors, y);
+  if (in_registers(Isa::avx512)) return hadamard_rows_avx512(signs_.data(), x, factors, y);
+  if (in_registers(Isa::avx2)) return hadamard_rows_avx2(signs_.data(), x, factors, y);
 #endif
   Rotation::apply_scaled(x, factors, y);
 }
@@ -112,7 +111,8 @@ void HadamardRotation::apply_scaled(const ConstHostTensor& x, const float* facto
 void HadamardRotation::apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
                                               const HostTensor& x) const {
 #if defined(__x86_64__)
-  if (in_registers()) return hadamard_rows_avx512(signs_.data(), y, factors, stream, x);
+  if (in_registers(Isa::avx512)) return hadamard_rows_avx512(signs_.data(), y, factors, stream, x);
+  if (in_registers(Isa::avx2)) return hadamard_rows_avx2(signs_.data(), y, factors, stream, x);
 #endif
   Rotation::apply_transpose_scaled(y, factors, stream, x);
 }
@@ -120,8 +120,12 @@ void HadamardRotation::apply_transpose_scaled(HostView<const float> y, const flo
 bool HadamardRotation::unit_rows_to_planes(const ConstHostTensor& x, float* norms,
                                            const PlaneCodebook& codebook, std::uint8_t* planes) const {
 #if defined(__x86_64__)
-  if (in_registers() && x.type != ElementType::float32) {
+  if (in_registers(Isa::avx512) && x.type != ElementType::float32) {
     hadamard_rows_avx512(signs_.data(), x, norms, codebook, planes);
+    return true;
+  }
+  if (in_registers(Isa::avx2) && x.type != ElementType::float32) {
+    hadamard_rows_avx2(signs_.data(), x, norms, codebook, planes);
     return true;
   }
 #endif
@@ -132,9 +136,13 @@ bool HadamardRotation::apply_transpose_of_planes(const std::uint8_t* planes, con
                                                  const float* factors, bool stream,
                                                  const HostTensor& x) const {
 #if defined(__x86_64__)
-  if (in_registers() && nibbles_supported(isa_)) {
+  if (in_registers(Isa::avx512) && nibbles_supported(isa_)) {
     const std::uint8_t* nibbles = nibbles_of_planes(codebook.bits, planes, x.rows, dim_);
     hadamard_rows_avx512(signs_.data(), nibbles, codebook, factors, stream, x);
+    return true;
+  }
+  if (in_registers(Isa::avx2)) {
+    hadamard_rows_avx2(signs_.data(), planes, codebook, factors, stream, x);
     return true;
   }
 #endif

@@ -32,7 +32,8 @@ class HadamardRotation final : public Rotation {
  private:
   void transform_block(const float* x, std::int64_t offset, std::int64_t size, bool transpose,
                        float* y) const;
-  bool in_registers() const;
+  // Whether kernels of this instruction set take whole rows here.
+  bool in_registers(Isa isa) const;
 
   std::int64_t dim_;
   std::vector<float> signs_;

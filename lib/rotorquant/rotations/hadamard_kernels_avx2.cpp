@@ -1,15 +1,22 @@
-// The Hadamard transform in AVX2: three levels inside registers, the others between them.
+// The Hadamard transform in AVX2: three levels inside registers, three between eight of them, the others between
+// parts of 64 coordinates that wait in the first-level cache.
 #include "rotorquant/rotations/rotation_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <cmath>
 
-#include "rotorquant/core/avx2.hpp"
+#include "rotorquant/rotations/row_ends_avx2.hpp"
 
 namespace rotorquant {
 namespace {
 
 using avx2::lanes;
+using avx2::PlainSink;
+using avx2::PlaneRows;
+using avx2::RowBuffer;
+using avx2::RowSource;
+using avx2::ScaledRows;
+using avx2::UnitRows;
 
 // One level: each lane's partner is `distance` lanes away; the lower of the two takes a + b, the upper a - b.
 // Multiplying by +-1 is exact, so that the fused operation rounds like a sum.
@@ -21,6 +28,88 @@ ROTORQUANT_AVX2_INLINE __m256 butterfly(__m256 x) {
   constexpr int upper = distance == 1 ? 0xAA : distance == 2 ? 0xCC : 0xF0;
   const __m256 sign = _mm256_blend_ps(_mm256_set1_ps(1.0F), _mm256_set1_ps(-1.0F), upper);
   return _mm256_fmadd_ps(x, sign, partner);
+}
+
+// Levels from stride 8 on of registers of a block.
+template <int registers>
+ROTORQUANT_AVX2_INLINE void butterflies(__m256 (&v)[registers]) {
+#pragma GCC unroll 3
+  for (int stride = 1; stride < registers; stride *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < registers; ++i) {
+      if ((i & stride) != 0) continue;
+      const __m256 a = v[i], b = v[i + stride];
+      v[i] = _mm256_add_ps(a, b);
+      v[i + stride] = _mm256_sub_ps(a, b);
+    }
+  }
+}
+
+// H of 8 `registers` numbers at x times their signs, unless these come last.
+template <int registers, bool transpose>
+ROTORQUANT_AVX2_INLINE void transform_part(const float* x, const float* signs, __m256 (&v)[registers]) {
+  for (int i = 0; i < registers; ++i) {
+    v[i] = _mm256_load_ps(x + i * lanes);
+    if (!transpose) v[i] = _mm256_mul_ps(_mm256_loadu_ps(signs + i * lanes), v[i]);
+    v[i] = butterfly<4>(butterfly<2>(butterfly<1>(v[i])));
+  }
+  butterflies(v);
+}
+
+// Coordinates [first, first + 8 * registers * parts) of a row in a buffer, a block of the transform.
+template <int registers, int parts, bool transpose, typename Sink>
+ROTORQUANT_AVX2_INLINE void transform_block(float* row, const float* signs, std::int64_t first,
+                                            const typename Sink::Constants& to,
+                                            const typename Sink::Row& out) {
+  constexpr int size = registers * static_cast<int>(lanes);
+  const __m256 scale = _mm256_set1_ps(static_cast<float>(1.0 / std::sqrt(static_cast<double>(size * parts))));
+  const auto put = [&](std::int64_t c, __m256 values) ROTORQUANT_AVX2_LAMBDA {
+    __m256 scaled = _mm256_mul_ps(values, scale);
+    if (transpose) scaled = _mm256_mul_ps(_mm256_loadu_ps(signs + c), scaled);
+    out.store(to, c, scaled);
+  };
+  __m256 v[registers];
+  for (int part = 0; part < parts; ++part) {
+    const std::int64_t begin = first + part * size;
+    transform_part<registers, transpose>(row + begin, signs + begin, v);
+    for (int i = 0; i < registers; ++i) {
+      if (parts == 1) {
+        put(begin + i * lanes, v[i]);
+      } else {
+        _mm256_store_ps(row + begin + i * lanes, v[i]);
+      }
+    }
+  }
+  if constexpr (parts > 1) {
+    __m256 across[parts];
+    for (std::int64_t c = first; c < first + size; c += lanes) {
+      for (int part = 0; part < parts; ++part) across[part] = _mm256_load_ps(row + c + part * size);
+      butterflies(across);
+      for (int part = 0; part < parts; ++part) put(c + part * size, across[part]);
+    }
+  }
+}
+
+template <bool transpose, typename Sink>
+ROTORQUANT_AVX2 void hadamard_rows(const RowSource& source, const float* signs, const Sink sink) {
+  const RowBuffer buffer(source.cols(), source.cols());
+  const typename Sink::Constants to = sink.constants();
+  avx2::for_each_filled(source, buffer, [&](std::int64_t r) ROTORQUANT_AVX2_LAMBDA {
+    float* row = buffer.row(r);
+    const typename Sink::Row out = sink.row(r);
+    std::int64_t first = 0;
+    const auto block = [&]<int registers, int parts>() ROTORQUANT_AVX2_LAMBDA {
+      if ((sink.cols & (registers * parts * lanes)) == 0) return;
+      transform_block<registers, parts, transpose, Sink>(row, signs, first, to, out);
+      first += registers * parts * lanes;
+    };
+    block.template operator()<8, 4>();
+    block.template operator()<8, 2>();
+    block.template operator()<8, 1>();
+    block.template operator()<4, 1>();
+    block.template operator()<2, 1>();
+    block.template operator()<1, 1>();
+  });
 }
 
 }  // namespace
@@ -40,6 +129,35 @@ ROTORQUANT_AVX2 void hadamard_transform_avx2(float* data, std::int64_t size) {
   }
   for (std::int64_t i = 0; i < size; i += lanes)
     _mm256_storeu_ps(data + i, _mm256_mul_ps(_mm256_loadu_ps(data + i), scale));
+}
+
+void hadamard_rows_avx2(const float* signs, bool transpose, HostView<const float> x, HostView<float> y) {
+  const PlainSink sink{y.data, y.cols};
+  if (transpose) return hadamard_rows<true>(ScaledRows(x), signs, sink);
+  hadamard_rows<false>(ScaledRows(x), signs, sink);
+}
+
+void hadamard_rows_avx2(const float* signs, const ConstHostTensor& x, const float* factors,
+                        HostView<float> y) {
+  hadamard_rows<false>(ScaledRows(x, factors), signs, PlainSink{y.data, y.cols});
+}
+
+void hadamard_rows_avx2(const float* signs, const ConstHostTensor& x, float* norms,
+                        const PlaneCodebook& codebook, std::uint8_t* planes) {
+  avx2::with_plane_sink(planes, codebook, x.cols,
+                        [&](const auto& sink) { hadamard_rows<false>(UnitRows(x, norms), signs, sink); });
+}
+
+void hadamard_rows_avx2(const float* signs, HostView<const float> y, const float* factors, bool stream,
+                        const HostTensor& x) {
+  avx2::with_sink(x, factors, stream,
+                  [&](const auto& sink) { hadamard_rows<true>(ScaledRows(y), signs, sink); });
+}
+
+void hadamard_rows_avx2(const float* signs, const std::uint8_t* planes, const PlaneCodebook& codebook,
+                        const float* factors, bool stream, const HostTensor& x) {
+  const PlaneRows source(planes, codebook, x.rows, x.cols);
+  avx2::with_sink(x, factors, stream, [&](const auto& sink) { hadamard_rows<true>(source, signs, sink); });
 }
 
 }  // namespace rotorquant

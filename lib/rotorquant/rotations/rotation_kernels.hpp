@@ -29,10 +29,17 @@ struct BlockPlan {
   std::vector<Sixteen> coefficients;  // [ceil(output_dim / 16), block]
 };
 
-// x [n, input_dim] -> y [n, output_dim].
-void block_rows_avx2(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
-
 // x [n, input_dim] -> y [n, output_dim]; the others do what Rotation's functions of these arguments do.
+void block_rows_avx2(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
+void block_rows_avx2(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
+                     HostView<float> y);
+void block_rows_avx2(const BlockPlan& plan, const ConstHostTensor& x, float* norms,
+                     const PlaneCodebook& codebook, std::uint8_t* planes);
+void block_rows_avx2(const BlockPlan& plan, HostView<const float> x, const float* factors, bool stream,
+                     const HostTensor& y);
+void block_rows_avx2(const BlockPlan& plan, const std::uint8_t* planes, const PlaneCodebook& codebook,
+                     const float* factors, bool stream, const HostTensor& y);
+
 void block_rows_avx512(const BlockPlan& plan, HostView<const float> x, HostView<float> y);
 void block_rows_avx512(const BlockPlan& plan, const ConstHostTensor& x, const float* factors,
                        HostView<float> y);
@@ -53,6 +60,15 @@ void hadamard_transform_avx2(float* data, std::int64_t size);
 constexpr bool hadamard_in_registers(std::int64_t dim) {
   return dim % 16 == 0 && dim < 512;
 }
+void hadamard_rows_avx2(const float* signs, bool transpose, HostView<const float> x, HostView<float> y);
+void hadamard_rows_avx2(const float* signs, const ConstHostTensor& x, const float* factors,
+                        HostView<float> y);
+void hadamard_rows_avx2(const float* signs, const ConstHostTensor& x, float* norms,
+                        const PlaneCodebook& codebook, std::uint8_t* planes);
+void hadamard_rows_avx2(const float* signs, HostView<const float> y, const float* factors, bool stream,
+                        const HostTensor& x);
+void hadamard_rows_avx2(const float* signs, const std::uint8_t* planes, const PlaneCodebook& codebook,
+                        const float* factors, bool stream, const HostTensor& x);
 void hadamard_rows_avx512(const float* signs, bool transpose, HostView<const float> x, HostView<float> y);
 void hadamard_rows_avx512(const float* signs, const ConstHostTensor& x, const float* factors,
                           HostView<float> y);

@@ -1,0 +1,120 @@
+// Rows into the buffer of kernels that turn them.
+#if defined(__x86_64__)
+#include "rotorquant/rotations/row_ends_avx2.hpp"
+
+namespace rotorquant::avx2 {
+namespace {
+
+template <ElementType type>
+ROTORQUANT_AVX2 void fill_scaled(const ConstHostTensor& x, const float* factors, std::int64_t first,
+                                 const RowBuffer& buffer) {
+  for (std::int64_t r = first; r < std::min(first + filled_rows, x.rows); ++r) {
+    const std::uint8_t* from = x.row(r);
+    float* to = buffer.row(r);
+    const __m256 factor = _mm256_set1_ps(factors == nullptr ? 1.0F : factors[r]);
+    for (std::int64_t c = 0; c < x.cols; c += lanes)
+      _mm256_store_ps(to + c, _mm256_mul_ps(load<type>(from, c, x.cols - c), factor));
+  }
+}
+
+// Asks for the rows that come some time after these.
+template <ElementType type>
+ROTORQUANT_AVX2 void fill_units(const ConstHostTensor& x, float* norms, std::int64_t first,
+                                const RowBuffer& buffer) {
+  float* to[filled_rows];
+  for (int i = 0; i < filled_rows; ++i) to[i] = buffer.row(first + i);
+  constexpr std::int64_t line = 64 / element_bytes(type);
+  const std::uint8_t* next = x.row(first + usual_rows_at_once);
+  const __m128 factors =
+      measure_rows<type>(x, first, norms, [&](int i, std::int64_t c, __m256 values) ROTORQUANT_AVX2_LAMBDA {
+        _mm256_store_ps(to[i] + c, values);
+        if (c % line == 0)
+          _mm_prefetch(reinterpret_cast<const char*>(next + (i * x.cols + c) * element_bytes(type)),
+                       _MM_HINT_T0);
+      });
+  alignas(16) float each[filled_rows];
+  _mm_store_ps(each, factors);
+  for (int i = 0; i < filled_rows; ++i) {
+    const __m256 factor = _mm256_set1_ps(each[i]);
+    for (std::int64_t c = 0; c < x.cols; c += lanes)
+      _mm256_store_ps(to[i] + c, _mm256_mul_ps(_mm256_load_ps(to[i] + c), factor));
+  }
+}
+
+// Four bytes of each plane in every lane of a register, masked by the lane's bit, are the indices of
+// coordinates 8 k + lane in bytes k; minus these indices, for that is what comparisons give.
+template <int bits>
+ROTORQUANT_AVX2_INLINE __m256i minus_indices(const int (&words)[bits]) {
+  const __m256i lane_bits = _mm256_setr_epi32(0x01010101, 0x02020202, 0x04040404, 0x08080808, 0x10101010,
+                                              0x20202020, 0x40404040, static_cast<int>(0x80808080U));
+  __m256i sum = _mm256_setzero_si256();
+  for (int j = bits - 1; j >= 0; --j) {
+    const __m256i own = _mm256_and_si256(_mm256_set1_epi32(words[j]), lane_bits);
+    const __m256i mask = _mm256_cmpeq_epi8(own, lane_bits);
+    sum = j == bits - 1 ? mask : _mm256_add_epi8(_mm256_add_epi8(sum, sum), mask);
+  }
+  return sum;
+}
+
+template <int bits>
+ROTORQUANT_AVX2 void fill_centroids(const std::uint8_t* planes, const float* table, std::int64_t first,
+                                    std::int64_t last, std::int64_t cols, const RowBuffer& buffer) {
+  const __m256 low = _mm256_load_ps(table), high = _mm256_load_ps(table + lanes);
+  // By the lowest `bits` bits of the lanes.
+  const auto look_up = [&](__m256i index) ROTORQUANT_AVX2_LAMBDA {
+    if constexpr (bits == 2) return _mm256_permutevar_ps(low, index);
+    if constexpr (bits == 3) return _mm256_permutevar8x32_ps(low, index);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+  };
+  const std::int64_t stride = plane_bytes(cols);
+  for (std::int64_t r = first; r < last; ++r) {
+    const std::uint8_t* row = planes + r * bits * stride;
+    float* to = buffer.row(r);
+    int words[bits];
+    std::int64_t c = 0;
+    for (; c + 4 * lanes <= cols; c += 4 * lanes) {
+      for (int j = 0; j < bits; ++j) std::memcpy(&words[j], row + j * stride + c / 8, sizeof words[j]);
+      const __m256i four = minus_indices<bits>(words);
+      _mm256_store_ps(to + c, look_up(four));
+      _mm256_store_ps(to + c + lanes, look_up(_mm256_srli_epi32(four, 8)));
+      _mm256_store_ps(to + c + 2 * lanes, look_up(_mm256_srli_epi32(four, 16)));
+      _mm256_store_ps(to + c + 3 * lanes, look_up(_mm256_srli_epi32(four, 24)));
+    }
+    if (c == cols) continue;
+    for (int j = 0; j < bits; ++j) {
+      words[j] = 0;
+      std::memcpy(&words[j], row + j * stride + c / 8, static_cast<std::size_t>(stride - c / 8));
+    }
+    for (__m256i left = minus_indices<bits>(words); c < cols; c += lanes, left = _mm256_srli_epi32(left, 8))
+      _mm256_store_ps(to + c, look_up(left));
+  }
+}
+
+}  // namespace
+
+void ScaledRows::fill(std::int64_t first, const RowBuffer& buffer) const {
+  dispatch_type(x_.type, [&]<ElementType type>() { fill_scaled<type>(x_, factors_, first, buffer); });
+}
+
+void UnitRows::fill(std::int64_t first, const RowBuffer& buffer) const {
+  dispatch_type(x_.type, [&]<ElementType type>() { fill_units<type>(x_, norms_, first, buffer); });
+}
+
+PlaneRows::PlaneRows(const std::uint8_t* planes, const PlaneCodebook& codebook, std::int64_t rows,
+                     std::int64_t cols)
+    : RowSource(rows, cols), planes_(planes), bits_(codebook.bits), table_() {
+  const std::size_t size = std::size_t{1} << bits_;
+  for (std::size_t i = 0; i < table_.size(); ++i) table_[i] = codebook.centroids[-i % size];
+}
+
+void PlaneRows::fill(std::int64_t first, const RowBuffer& buffer) const {
+  const std::int64_t last = std::min(first + filled_rows, rows());
+  const float* table = table_.data();
+  if (bits_ == 2) return fill_centroids<2>(planes_, table, first, last, cols(), buffer);
+  if (bits_ == 3) return fill_centroids<3>(planes_, table, first, last, cols(), buffer);
+  fill_centroids<4>(planes_, table, first, last, cols(), buffer);
+}
+
+}  // namespace rotorquant::avx2
+#endif
