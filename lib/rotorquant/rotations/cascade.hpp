@@ -61,7 +61,7 @@ class CascadeRotation final : public Rotation {
   struct Layer {
     std::vector<Triple> triples;
     std::vector<Plane> planes;  // none or one
-    FlatLayer flat;             // the triples of flat rotors, for AVX-512
+    FlatLayer flat;             // the triples of flat rotors, for kernels
   };
 
   struct Memory {
@@ -82,7 +82,7 @@ class CascadeRotation final : public Rotation {
 
   std::int64_t dim_;
   CascadeRotors rotors_;
-  Isa isa_;
+  const ColumnKernels* kernels_;  // null: the plain loops
   std::vector<Layer> layers_;
   std::int64_t stored_floats_ = 0;
 };
