@@ -44,10 +44,11 @@ constexpr float flat_signs[4][3] = {{1, 1, 1}, {1, -1, -1}, {-1, 1, -1}, {-1, -1
 
 const ColumnKernels* column_kernels(Isa isa) {
 #if defined(__x86_64__)
-  static constexpr ColumnKernels avx512 = {to_columns_avx512, unit_rows_to_columns_avx512, to_rows_avx512,
-                                           columns_to_planes_avx512, flat_layer_avx512};
-  static constexpr ColumnKernels avx2 = {to_columns_avx2, unit_rows_to_columns_avx2, to_rows_avx2,
-                                         columns_to_planes_avx2, flat_layer_avx2};
+  static constexpr ColumnKernels avx512 = {to_columns_avx512, unit_rows_to_columns_avx512,
+                                           to_rows_avx512,    columns_to_planes_avx512,
+                                           nullptr,           flat_layer_avx512};
+  static constexpr ColumnKernels avx2 = {to_columns_avx2,        unit_rows_to_columns_avx2, to_rows_avx2,
+                                         columns_to_planes_avx2, planes_to_columns_avx2,    flat_layer_avx2};
   if (isa == Isa::avx512) return &avx512;
   if (isa == Isa::avx2) return &avx2;
 #endif
@@ -314,6 +315,24 @@ bool CascadeRotation::unit_rows_to_planes(const ConstHostTensor& x, float* norms
       },
       [&](std::int64_t begin, std::int64_t count, const float* block) {
         kernels_->to_planes(block, count, dim_, codebook, planes + begin * code_bytes);
+      });
+  return true;
+}
+
+bool CascadeRotation::apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                                const float* factors, bool stream,
+                                                const HostTensor& x) const {
+  if (kernels_ == nullptr || kernels_->from_planes == nullptr)
+    return Rotation::apply_transpose_of_planes(planes, codebook, factors, stream, x);
+  const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
+  run_blocks(
+      x.rows, true, {planes, x.rows * code_bytes},
+      [&](std::int64_t begin, std::int64_t count, float*, float* block) {
+        kernels_->from_planes(planes + begin * code_bytes, count, dim_, codebook, block);
+        return false;
+      },
+      [&](std::int64_t begin, std::int64_t count, const float* block) {
+        kernels_->to_rows(block, factors + begin, x.row_range(begin, count));
       });
   return true;
 }

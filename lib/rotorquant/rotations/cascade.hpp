@@ -44,6 +44,8 @@ class CascadeRotation final : public Rotation {
                               const HostTensor& x) const override;
   bool unit_rows_to_planes(const ConstHostTensor& x, float* norms, const PlaneCodebook& codebook,
                            std::uint8_t* planes) const override;
+  bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                 const float* factors, bool stream, const HostTensor& x) const override;
   RotationProgram program() const override;
 
  private:

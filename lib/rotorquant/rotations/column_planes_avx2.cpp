@@ -1,13 +1,13 @@
-// Vectors coordinate by coordinate to bit planes of their indices, eight at a time.
+// Vectors coordinate by coordinate to bit planes of their indices, and back, eight at a time.
 #include "rotorquant/rotations/rotation_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/core/avx2.hpp"
-#include "rotorquant/core/dispatch.hpp"
 
 namespace rotorquant {
 namespace {
@@ -55,6 +55,12 @@ class MagnitudeSearch {
 
 constexpr std::int64_t word_coordinates = 32;
 
+// Byte i of each half's 32-bit lane v becomes byte v of lane i.
+ROTORQUANT_AVX2_INLINE __m256i exchange_bytes(__m256i words) {
+  const __m128i places = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(places));
+}
+
 // words[j]: in lane v the bits of plane j of vector v and the coordinates [0, 8 bytes), others zeros. What is
 // found for coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes.
 // Conversions to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
@@ -90,14 +96,20 @@ ROTORQUANT_AVX2_INLINE void find_words(const MagnitudeSearch<bits>& search, cons
       words[j] = _mm256_sub_epi8(_mm256_add_epi8(words[j], words[j]), mask);
     }
   }
-  // Each half of a register has byte i of its vector v at 4 i + v.
-  const __m256i by_vector =
-      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
 #pragma GCC unroll 4
   for (int j = 0; j < bits - 1; ++j)
     words[j] = _mm256_xor_si256(_mm256_xor_si256(words[j], words[bits - 1]), _mm256_set1_epi8(-1));
 #pragma GCC unroll 4
-  for (__m256i& word : words) word = _mm256_shuffle_epi8(word, by_vector);
+  for (__m256i& word : words) word = exchange_bytes(word);
+}
+
+// body<bytes>() for up to 32 coordinates.
+template <typename Body>
+ROTORQUANT_AVX2_INLINE void with_bytes(std::int64_t coordinates, const Body& body) {
+  if (coordinates > 24) return body.template operator()<4>();
+  if (coordinates > 16) return body.template operator()<3>();
+  if (coordinates > 8) return body.template operator()<2>();
+  body.template operator()<1>();
 }
 
 // Words of `bytes` bytes of up to eight vectors to their planes.
@@ -131,10 +143,7 @@ ROTORQUANT_AVX2_INLINE void piece_to_planes(const MagnitudeSearch<bits>& search,
     }
     store_words<bits, bytes>(words, count, stride, planes);
   };
-  if (coordinates > 24) return of_bytes.template operator()<4>();
-  if (coordinates > 16) return of_bytes.template operator()<3>();
-  if (coordinates > 8) return of_bytes.template operator()<2>();
-  of_bytes.template operator()<1>();
+  with_bytes(coordinates, of_bytes);
 }
 
 template <int bits>
@@ -151,14 +160,129 @@ ROTORQUANT_AVX2 void columns_to_planes(const float* columns, std::int64_t count,
   }
 }
 
+// The bytes of a codebook's centroids: byte b of centroid c is byte c of either half of table b.
+class CentroidBytes {
+ public:
+  ROTORQUANT_AVX2_INLINE explicit CentroidBytes(const PlaneCodebook& codebook) {
+    alignas(16) std::uint8_t bytes[4][16];
+    for (std::size_t c = 0; c < 16; ++c) {
+      std::uint8_t own[4];
+      std::memcpy(own, &codebook.centroids[c], 4);
+      for (int b = 0; b < 4; ++b) bytes[b][c] = own[b];
+    }
+    for (int b = 0; b < 4; ++b)
+      tables_[b] = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes[b])));
+  }
+
+  // centroids[i]: those of bytes i of the 32-bit lanes' indices after exchange_bytes(), in their order.
+  ROTORQUANT_AVX2_INLINE void look_up(__m256i indices, __m256 (&centroids)[4]) const {
+    __m256i bytes[4];
+    for (int b = 0; b < 4; ++b) bytes[b] = _mm256_shuffle_epi8(tables_[b], indices);
+    const __m256i low[2] = {_mm256_unpacklo_epi8(bytes[0], bytes[1]),
+                            _mm256_unpackhi_epi8(bytes[0], bytes[1])};
+    const __m256i high[2] = {_mm256_unpacklo_epi8(bytes[2], bytes[3]),
+                             _mm256_unpackhi_epi8(bytes[2], bytes[3])};
+    for (int i = 0; i < 2; ++i) {
+      centroids[2 * i] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(low[i], high[i]));
+      centroids[2 * i + 1] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(low[i], high[i]));
+    }
+  }
+
+ private:
+  __m256i tables_[4];
+};
+
+// (a & mask) | (b & mask) << shift and (a >> shift & mask) | (b & mask << shift) of all bytes: fields of
+// `shift` bits of a and b side by side, those at even places, then those at odd ones.
+template <int shift, int mask>
+ROTORQUANT_AVX2_INLINE void interleave_fields(__m256i a, __m256i b, __m256i& even, __m256i& odd) {
+  const __m256i lower = _mm256_set1_epi8(static_cast<char>(mask));
+  const __m256i upper = _mm256_set1_epi8(static_cast<char>(mask << shift));
+  even = _mm256_or_si256(_mm256_and_si256(a, lower), _mm256_slli_epi16(_mm256_and_si256(b, lower), shift));
+  odd = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(a, shift), lower), _mm256_and_si256(b, upper));
+}
+
+// The inverse of find_words(): centroids of coordinates [0, coordinates), in (8 bytes - 8, 8 bytes].
+template <int bits, int bytes>
+ROTORQUANT_AVX2_INLINE void place_centroids(const CentroidBytes& table, const __m256i (&words)[bits],
+                                            std::int64_t coordinates, float* columns) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i planes[4] = {zero, zero, zero, zero};
+#pragma GCC unroll 4
+  for (int j = 0; j < bits; ++j) planes[j] = exchange_bytes(words[j]);
+  // Two bits of coordinates 2 i + odd, then all bits of k and k + 4.
+  __m256i low[2], high[2], nibbles[4];
+  interleave_fields<1, 0x55>(planes[0], planes[1], low[0], low[1]);
+  interleave_fields<1, 0x55>(planes[2], planes[3], high[0], high[1]);
+  interleave_fields<2, 0x33>(low[0], high[0], nibbles[0], nibbles[2]);
+  interleave_fields<2, 0x33>(low[1], high[1], nibbles[1], nibbles[3]);
+  const __m256i nibble = _mm256_set1_epi8(0xF);
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; ++k) {
+    const __m256i indices = k < 4 ? nibbles[k] : _mm256_srli_epi16(nibbles[k - 4], 4);
+    __m256 centroids[4];
+    table.look_up(_mm256_and_si256(indices, nibble), centroids);
+#pragma GCC unroll 4
+    for (int i = 0; i < bytes; ++i) {
+      if (i < bytes - 1 || 8 * i + k < coordinates)
+        _mm256_store_ps(columns + (8 * i + k) * column_lanes, centroids[i]);
+    }
+  }
+}
+
+template <int bits, int bytes>
+ROTORQUANT_AVX2_INLINE void load_words(const std::uint8_t* planes, std::int64_t count, std::int64_t stride,
+                                       __m256i (&words)[bits]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < bits; ++j) {
+    int own[lanes] = {};
+#pragma GCC unroll 8
+    for (std::int64_t v = 0; v < lanes; ++v)
+      std::memcpy(own + v, planes + (std::min(v, count - 1) * bits + j) * stride, bytes);
+    words[j] = _mm256_setr_epi32(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7]);
+  }
+}
+
+template <int bits>
+ROTORQUANT_AVX2 void planes_to_columns(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
+                                       const PlaneCodebook& codebook, float* columns) {
+  const CentroidBytes table(codebook);
+  const std::int64_t stride = plane_bytes(dim);
+  for (std::int64_t v = 0; v < column_lanes; v += lanes) {
+    // The lanes of vectors that there are not are those of the last one.
+    const std::int64_t first_vector = std::min(v, count - 1);
+    const std::uint8_t* own = planes + first_vector * bits * stride;
+    for (std::int64_t first = 0; first < dim; first += word_coordinates) {
+      const std::int64_t coordinates = std::min(word_coordinates, dim - first);
+      with_bytes(coordinates, [&]<int bytes>() ROTORQUANT_AVX2_LAMBDA {
+        __m256i words[bits];
+        load_words<bits, bytes>(own + first / 8, count - first_vector, stride, words);
+        place_centroids<bits, bytes>(table, words, coordinates, columns + first * column_lanes + v);
+      });
+    }
+  }
+}
+
+// body(std::integral_constant<int, bits>{}) for a codebook in registers.
+template <typename Body>
+void with_plane_bits(const PlaneCodebook& codebook, const Body& body) {
+  if (codebook.bits == 2) return body(std::integral_constant<int, 2>{});
+  if (codebook.bits == 3) return body(std::integral_constant<int, 3>{});
+  body(std::integral_constant<int, 4>{});
+}
+
 }  // namespace
 
 void columns_to_planes_avx2(const float* columns, std::int64_t count, std::int64_t dim,
                             const PlaneCodebook& codebook, std::uint8_t* planes) {
-  dispatch_bits(codebook.bits, [&](auto bits) {
-    if constexpr (bits() >= least_plane_codebook_bits && bits() <= most_plane_codebook_bits)
-      columns_to_planes<bits()>(columns, count, dim, codebook, planes);
-  });
+  with_plane_bits(codebook,
+                  [&](auto bits) { columns_to_planes<bits()>(columns, count, dim, codebook, planes); });
+}
+
+void planes_to_columns_avx2(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
+                            const PlaneCodebook& codebook, float* columns) {
+  with_plane_bits(codebook,
+                  [&](auto bits) { planes_to_columns<bits()>(planes, count, dim, codebook, columns); });
 }
 
 }  // namespace rotorquant

@@ -96,6 +96,9 @@ struct ColumnKernels {
   // plane_bytes(dim)].
   void (*to_planes)(const float* columns, std::int64_t count, std::int64_t dim, const PlaneCodebook& codebook,
                     std::uint8_t* planes);
+  // The inverse, of indices to their centroids; null where there is none.
+  void (*from_planes)(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
+                      const PlaneCodebook& codebook, float* columns);
   // The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at
   // a time, so that a layer does not wait for what the one before has just written. Vectors times their
   // factors [groups, column_lanes] first, unless null (of the transpose, always).
@@ -116,6 +119,8 @@ void unit_rows_to_columns_avx2(const ConstHostTensor& x, float* norms, float* fa
 void to_rows_avx2(const float* columns, const float* factors, const HostTensor& rows);
 void columns_to_planes_avx2(const float* columns, std::int64_t count, std::int64_t dim,
                             const PlaneCodebook& codebook, std::uint8_t* planes);
+void planes_to_columns_avx2(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
+                            const PlaneCodebook& codebook, float* columns);
 void flat_layer_avx2(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
                      std::int64_t pitch, float* columns);
 
