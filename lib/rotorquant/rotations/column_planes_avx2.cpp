@@ -61,12 +61,12 @@ ROTORQUANT_AVX2_INLINE __m256i exchange_bytes(__m256i words) {
   return _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(places));
 }
 
-// words[j]: in lane v the bits of plane j of vector v and the coordinates [0, 8 bytes), others zeros. What is
-// found for coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes.
-// Conversions to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
+// words[j]: in lane v the bits of plane j of vector v and the coordinates [0, coordinates), in (8 bytes - 8,
+// 8 bytes]; other bits of these bytes are those of the last coordinate, other bytes zeros. What is found for
+// coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes. Conversions to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
 template <int bits, int bytes>
 ROTORQUANT_AVX2_INLINE void find_words(const MagnitudeSearch<bits>& search, const float* columns,
-                                       __m256i (&words)[bits]) {
+                                       std::int64_t coordinates, __m256i (&words)[bits]) {
   const __m256i zero = _mm256_setzero_si256();
   for (__m256i& word : words) word = zero;
   for (int k = 7; k >= 0; --k) {
@@ -79,7 +79,8 @@ ROTORQUANT_AVX2_INLINE void find_words(const MagnitudeSearch<bits>& search, cons
           for (__m256i& nothing : found[odd]) nothing = zero;
           continue;
         }
-        const float* column = columns + (8 * (2 * i + odd) + k) * column_lanes;
+        const std::int64_t c = std::min<std::int64_t>(8 * (2 * i + odd) + k, coordinates - 1);
+        const float* column = columns + c * column_lanes;
         found[odd][bits - 1] = _mm256_load_si256(reinterpret_cast<const __m256i*>(column));
         search(found[odd][bits - 1], found[odd]);
       }
@@ -124,40 +125,57 @@ ROTORQUANT_AVX2_INLINE void store_words(const __m256i (&words)[bits], std::int64
   }
 }
 
-// Coordinates of up to eight vectors, at most 32.
+// Two words one after the other of each of eight vectors.
 template <int bits>
-ROTORQUANT_AVX2_INLINE void piece_to_planes(const MagnitudeSearch<bits>& search, const float* columns,
-                                            std::int64_t coordinates, std::int64_t count, std::int64_t stride,
-                                            std::uint8_t* planes) {
-  const auto of_bytes = [&]<int bytes>() ROTORQUANT_AVX2_LAMBDA {
-    __m256i words[bits];
-    if (coordinates == 8 * bytes) {
-      find_words<bits, bytes>(search, columns, words);
-    } else {
-      alignas(32) float padded[8 * bytes * column_lanes] = {};
-      for (std::int64_t c = 0; c < coordinates; ++c)
-        std::copy_n(columns + c * column_lanes, lanes, padded + c * column_lanes);
-      find_words<bits, bytes>(search, padded, words);
-      const __m256i valid = _mm256_set1_epi32(static_cast<int>((std::uint32_t{1} << coordinates) - 1));
+ROTORQUANT_AVX2_INLINE void store_pairs(const __m256i (&first)[bits], const __m256i (&second)[bits],
+                                        std::int64_t stride, std::uint8_t* planes) {
+#pragma GCC unroll 4
+  for (int j = 0; j < bits; ++j) {
+    const auto store = [&](int v, __m128i two) ROTORQUANT_AVX2_LAMBDA {
+      std::uint8_t* place = planes + (v * bits + j) * stride;
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(place), two);
+      _mm_storeh_pd(reinterpret_cast<double*>(place + bits * stride), _mm_castsi128_pd(two));
+    };
+    const __m256i low = _mm256_unpacklo_epi32(first[j], second[j]);
+    const __m256i high = _mm256_unpackhi_epi32(first[j], second[j]);
+    store(0, _mm256_castsi256_si128(low));
+    store(2, _mm256_castsi256_si128(high));
+    store(4, _mm256_extracti128_si256(low, 1));
+    store(6, _mm256_extracti128_si256(high, 1));
+  }
+}
+
+// Up to eight vectors.
+template <int bits>
+ROTORQUANT_AVX2_INLINE void eight_to_planes(const MagnitudeSearch<bits>& search, const float* columns,
+                                            std::int64_t count, std::int64_t dim, std::uint8_t* planes) {
+  const std::int64_t stride = plane_bytes(dim);
+  std::int64_t c = 0;
+  for (; c + 2 * word_coordinates <= dim && count == lanes; c += 2 * word_coordinates) {
+    __m256i first[bits], second[bits];
+    find_words<bits, 4>(search, columns + c * column_lanes, word_coordinates, first);
+    find_words<bits, 4>(search, columns + (c + word_coordinates) * column_lanes, word_coordinates, second);
+    store_pairs(first, second, stride, planes + c / 8);
+  }
+  for (; c < dim; c += word_coordinates) {
+    const std::int64_t coordinates = std::min(word_coordinates, dim - c);
+    with_bytes(coordinates, [&]<int bytes>() ROTORQUANT_AVX2_LAMBDA {
+      __m256i words[bits];
+      find_words<bits, bytes>(search, columns + c * column_lanes, coordinates, words);
+      const __m256i valid = _mm256_set1_epi32(static_cast<int>(~std::uint32_t{0} >> (32 - coordinates)));
       for (__m256i& word : words) word = _mm256_and_si256(word, valid);
-    }
-    store_words<bits, bytes>(words, count, stride, planes);
-  };
-  with_bytes(coordinates, of_bytes);
+      store_words<bits, bytes>(words, count, stride, planes + c / 8);
+    });
+  }
 }
 
 template <int bits>
 ROTORQUANT_AVX2 void columns_to_planes(const float* columns, std::int64_t count, std::int64_t dim,
                                        const PlaneCodebook& codebook, std::uint8_t* planes) {
   const MagnitudeSearch<bits> search(codebook);
-  const std::int64_t stride = plane_bytes(dim);
-  for (std::int64_t first = 0; first < dim; first += word_coordinates) {
-    for (std::int64_t v = 0; v < count; v += lanes) {
-      piece_to_planes<bits>(search, columns + first * column_lanes + v,
-                            std::min<std::int64_t>(word_coordinates, dim - first), std::min(lanes, count - v),
-                            stride, planes + v * bits * stride + first / 8);
-    }
-  }
+  for (std::int64_t v = 0; v < count; v += lanes)
+    eight_to_planes<bits>(search, columns + v, std::min(lanes, count - v), dim,
+                          planes + v * bits * plane_bytes(dim));
 }
 
 // The bytes of a codebook's centroids: byte b of centroid c is byte c of either half of table b.
@@ -230,16 +248,65 @@ ROTORQUANT_AVX2_INLINE void place_centroids(const CentroidBytes& table, const __
   }
 }
 
+// The words of `bytes` bytes from byte `first` on of vectors whose planes begin at `planes`. Where planes have
+// bytes before them, those are loaded too and shifted out, so that all loads are of four bytes.
 template <int bits, int bytes>
-ROTORQUANT_AVX2_INLINE void load_words(const std::uint8_t* planes, std::int64_t count, std::int64_t stride,
-                                       __m256i (&words)[bits]) {
+ROTORQUANT_AVX2_INLINE void load_words(const std::uint8_t* const (&planes)[lanes], std::int64_t first,
+                                       std::int64_t stride, __m256i (&words)[bits]) {
+  constexpr int others = 4 - bytes;
 #pragma GCC unroll 4
   for (int j = 0; j < bits; ++j) {
     int own[lanes] = {};
+    const auto load = [&]<int size>(std::int64_t place) ROTORQUANT_AVX2_LAMBDA {
 #pragma GCC unroll 8
-    for (std::int64_t v = 0; v < lanes; ++v)
-      std::memcpy(own + v, planes + (std::min(v, count - 1) * bits + j) * stride, bytes);
-    words[j] = _mm256_setr_epi32(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7]);
+      for (int v = 0; v < lanes; ++v) std::memcpy(own + v, planes[v] + j * stride + place, size);
+      return _mm256_setr_epi32(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7]);
+    };
+    words[j] = first >= others ? _mm256_srli_epi32(load.template operator()<4>(first - others), 8 * others)
+                               : load.template operator()<bytes>(first);
+  }
+}
+
+// The inverse of store_pairs().
+template <int bits>
+ROTORQUANT_AVX2_INLINE void load_pairs(const std::uint8_t* planes, std::int64_t stride,
+                                       __m256i (&first)[bits], __m256i (&second)[bits]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < bits; ++j) {
+    const auto load = [&](int v) ROTORQUANT_AVX2_LAMBDA {
+      const std::uint8_t* place = planes + (v * bits + j) * stride;
+      const __m128d one = _mm_load_sd(reinterpret_cast<const double*>(place));
+      return _mm_castpd_ps(_mm_loadh_pd(one, reinterpret_cast<const double*>(place + bits * stride)));
+    };
+    const __m256 low = _mm256_set_m128(load(4), load(0));
+    const __m256 high = _mm256_set_m128(load(6), load(2));
+    first[j] = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
+    second[j] = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1)));
+  }
+}
+
+// Eight vectors, or as many as there are and copies of the last one.
+template <int bits>
+ROTORQUANT_AVX2_INLINE void eight_from_planes(const CentroidBytes& table, const std::uint8_t* planes,
+                                              std::int64_t count, std::int64_t dim, float* columns) {
+  const std::int64_t stride = plane_bytes(dim);
+  const std::uint8_t* own[lanes];
+  for (std::int64_t v = 0; v < lanes; ++v) own[v] = planes + std::min(v, count - 1) * bits * stride;
+  std::int64_t c = 0;
+  for (; c + 2 * word_coordinates <= dim && count >= lanes; c += 2 * word_coordinates) {
+    __m256i first[bits], second[bits];
+    load_pairs(planes + c / 8, stride, first, second);
+    place_centroids<bits, 4>(table, first, word_coordinates, columns + c * column_lanes);
+    place_centroids<bits, 4>(table, second, word_coordinates,
+                             columns + (c + word_coordinates) * column_lanes);
+  }
+  for (; c < dim; c += word_coordinates) {
+    const std::int64_t coordinates = std::min(word_coordinates, dim - c);
+    with_bytes(coordinates, [&]<int bytes>() ROTORQUANT_AVX2_LAMBDA {
+      __m256i words[bits];
+      load_words<bits, bytes>(own, c / 8, stride, words);
+      place_centroids<bits, bytes>(table, words, coordinates, columns + c * column_lanes);
+    });
   }
 }
 
@@ -247,19 +314,9 @@ template <int bits>
 ROTORQUANT_AVX2 void planes_to_columns(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
                                        const PlaneCodebook& codebook, float* columns) {
   const CentroidBytes table(codebook);
-  const std::int64_t stride = plane_bytes(dim);
   for (std::int64_t v = 0; v < column_lanes; v += lanes) {
-    // The lanes of vectors that there are not are those of the last one.
-    const std::int64_t first_vector = std::min(v, count - 1);
-    const std::uint8_t* own = planes + first_vector * bits * stride;
-    for (std::int64_t first = 0; first < dim; first += word_coordinates) {
-      const std::int64_t coordinates = std::min(word_coordinates, dim - first);
-      with_bytes(coordinates, [&]<int bytes>() ROTORQUANT_AVX2_LAMBDA {
-        __m256i words[bits];
-        load_words<bits, bytes>(own + first / 8, count - first_vector, stride, words);
-        place_centroids<bits, bytes>(table, words, coordinates, columns + first * column_lanes + v);
-      });
-    }
+    const std::int64_t first = std::min(v, count - 1);
+    eight_from_planes<bits>(table, planes + first * bits * plane_bytes(dim), count - first, dim, columns + v);
   }
 }
 
