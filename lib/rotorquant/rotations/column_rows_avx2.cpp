@@ -20,6 +20,37 @@ using namespace avx2;
 
 constexpr std::int64_t two_registers = 2 * lanes;
 
+// put(i, column i) of the 16 coordinates of eight rows from coordinate c on.
+template <ElementType type, typename Put>
+ROTORQUANT_AVX2_INLINE void split_halves(const std::uint8_t* const (&rows)[lanes], std::int64_t c,
+                                         const Put& put) {
+  if constexpr (type == ElementType::bfloat16) {
+    // Two coordinates move as one 32-bit number, whose upper and lower halves are the upper halves of theirs.
+    __m256 pairs[lanes];
+#pragma GCC unroll 8
+    for (int r = 0; r < lanes; ++r)
+      pairs[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(rows[r] + 2 * c));
+    transpose_eight(pairs);
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes; ++i) {
+      const __m256i both = _mm256_castps_si256(pairs[i]);
+      put(2 * i, _mm256_castsi256_ps(_mm256_slli_epi32(both, 16)));
+      put(2 * i + 1, _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-0x10000))));
+    }
+  } else {
+    __m256i block[lanes];
+#pragma GCC unroll 8
+    for (int r = 0; r < lanes; ++r)
+      block[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + 2 * c));
+    transpose_halves(block);
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes; ++i) {
+      put(i, widen<type>(_mm256_castsi256_si128(block[i])));
+      put(lanes + i, widen<type>(_mm256_extracti128_si256(block[i], 1)));
+    }
+  }
+}
+
 // Rows [first, first + 8) of x to eight lanes of columns, times their factors [8] unless null. The lanes of
 // rows that x has not are those of its last one.
 template <ElementType type, bool scaled>
@@ -35,16 +66,7 @@ ROTORQUANT_AVX2_INLINE void eight_to_columns(const ConstHostTensor& x, std::int6
   std::int64_t c = 0;
   if constexpr (type != ElementType::float32) {
     for (; c + two_registers <= x.cols; c += two_registers) {
-      __m256i block[lanes];
-#pragma GCC unroll 8
-      for (int r = 0; r < lanes; ++r)
-        block[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + 2 * c));
-      transpose_halves(block);
-#pragma GCC unroll 8
-      for (int i = 0; i < lanes; ++i) {
-        put(c + i, widen<type>(_mm256_castsi256_si128(block[i])));
-        put(c + lanes + i, widen<type>(_mm256_extracti128_si256(block[i], 1)));
-      }
+      split_halves<type>(rows, c, [&](int i, __m256 column) ROTORQUANT_AVX2_LAMBDA { put(c + i, column); });
     }
   }
   for (; c < x.cols; c += lanes) {
@@ -131,6 +153,38 @@ ROTORQUANT_AVX2 void unit_rows_to_columns(const ConstHostTensor& x, float* norms
   }
 }
 
+// To the nearest even bfloat16 in the upper half of each lane, as narrow<>() rounds; of the lower half nothing
+// is said.
+ROTORQUANT_AVX2_INLINE __m256i round_upper_halves(__m256 values) {
+  const __m256i word = _mm256_castps_si256(values);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(word, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(word, _mm256_set1_epi32(0x7FFF)), odd);
+  const __m256i quiet = _mm256_or_si256(word, _mm256_set1_epi32(0x400000));
+  const __m256 nan = _mm256_cmp_ps(values, values, _CMP_UNORD_Q);
+  return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), nan));
+}
+
+// rows[r]: 16 coordinates of row r in 16 bits; column(i) those of eight rows in float32.
+template <ElementType type, typename Column>
+ROTORQUANT_AVX2_INLINE void join_halves(const Column& column, __m256i (&rows)[lanes]) {
+  if constexpr (type == ElementType::bfloat16) {
+    __m256 pairs[lanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes; ++i) {
+      const __m256i even = _mm256_srli_epi32(round_upper_halves(column(2 * i)), 16);
+      pairs[i] = _mm256_castsi256_ps(_mm256_blend_epi16(even, round_upper_halves(column(2 * i + 1)), 0xAA));
+    }
+    transpose_eight(pairs);
+#pragma GCC unroll 8
+    for (int r = 0; r < lanes; ++r) rows[r] = _mm256_castps_si256(pairs[r]);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes; ++i)
+      rows[i] = _mm256_set_m128i(narrow<type>(column(lanes + i)), narrow<type>(column(i)));
+    transpose_halves(rows);
+  }
+}
+
 template <ElementType type>
 ROTORQUANT_AVX2_INLINE void eight_to_rows(const float* columns, std::int64_t first, __m256 factor,
                                           const HostTensor& rows) {
@@ -143,10 +197,7 @@ ROTORQUANT_AVX2_INLINE void eight_to_rows(const float* columns, std::int64_t fir
   if constexpr (type != ElementType::float32) {
     for (; c + two_registers <= dim; c += two_registers) {
       __m256i block[lanes];
-#pragma GCC unroll 8
-      for (int i = 0; i < lanes; ++i)
-        block[i] = _mm256_set_m128i(narrow<type>(column(c + lanes + i)), narrow<type>(column(c + i)));
-      transpose_halves(block);
+      join_halves<type>([&](int i) ROTORQUANT_AVX2_LAMBDA { return column(c + i); }, block);
 #pragma GCC unroll 8
       for (int r = 0; r < lanes; ++r) {
         if (r < count) _mm256_storeu_si256(reinterpret_cast<__m256i*>(rows.row(first + r) + 2 * c), block[r]);
