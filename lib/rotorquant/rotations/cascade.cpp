@@ -42,6 +42,20 @@ void ask_for_share(const std::uint8_t* begin, std::int64_t bytes, std::size_t st
 // The signs of the four flat rotors: 1, i, j and k flip none or two coordinates before the half-turn.
 constexpr float flat_signs[4][3] = {{1, 1, 1}, {1, -1, -1}, {-1, 1, -1}, {-1, -1, 1}};
 
+const ColumnKernels* column_kernels(Isa isa) {
+#if defined(__x86_64__)
+  static constexpr ColumnKernels avx512 = {to_columns_avx512, unit_rows_to_columns_avx512,
+                                           to_rows_avx512,    columns_to_planes_avx512,
+                                           nullptr,           flat_layer_avx512};
+  static constexpr ColumnKernels avx2 = {to_columns_avx2,        unit_rows_to_columns_avx2, to_rows_avx2,
+                                         columns_to_planes_avx2, planes_to_columns_avx2,    flat_layer_avx2};
+  if (isa == Isa::avx512) return &avx512;
+  if (isa == Isa::avx2) return &avx2;
+#endif
+  (void)isa;
+  return nullptr;
+}
+
 }  // namespace
 
 std::int64_t default_cascade_layers(std::int64_t dim) {
@@ -52,7 +66,7 @@ std::int64_t default_cascade_layers(std::int64_t dim) {
 
 CascadeRotation::CascadeRotation(std::int64_t dim, std::int64_t layers, CascadeRotors rotors,
                                  std::uint64_t seed, Isa isa)
-    : dim_(dim), rotors_(rotors), isa_(isa) {
+    : dim_(dim), rotors_(rotors), kernels_(column_kernels(isa)) {
   if (dim < 1 || layers < 1) {
     throw Error("cascade rotation: dim " + std::to_string(dim) + ", layers " + std::to_string(layers) +
                 "; valid: 1 or more of each");
@@ -178,7 +192,7 @@ void CascadeRotation::turn_planes(const Layer& layer, bool transpose, float* blo
 // vector_lanes] first, unless null. Asks for `ahead` on the way.
 void CascadeRotation::run(const float* factors, std::int64_t groups, bool transpose, const Memory& ahead,
                           float* columns) const {
-  const bool flat_kernels = isa_ == Isa::avx512 && rotors_ == CascadeRotors::flat;
+  const bool flat_kernels = kernels_ != nullptr && rotors_ == CascadeRotors::flat;
   const std::int64_t pitch = column_group_pitch(dim_);
   for (std::int64_t g = 0; g < groups && factors != nullptr && !flat_kernels; ++g) {
     for (std::int64_t i = 0; i < dim_ * vector_lanes; ++i)
@@ -187,12 +201,10 @@ void CascadeRotation::run(const float* factors, std::int64_t groups, bool transp
   for (std::size_t step = 0; step < layers_.size(); ++step) {
     const Layer& layer = layers_[transpose ? layers_.size() - 1 - step : step];
     ask_for_share(ahead.data, ahead.bytes, step, layers_.size());
-#if defined(__x86_64__)
     if (flat_kernels) {
-      flat_layer_avx512(layer.flat, transpose, step == 0 ? factors : nullptr, groups, pitch, columns);
+      kernels_->flat_layer(layer.flat, transpose, step == 0 ? factors : nullptr, groups, pitch, columns);
       continue;
     }
-#endif
     for (std::int64_t g = 0; g < groups; ++g) {
       turn_triples<vector_lanes>(layer, transpose, columns + g * pitch);
       turn_planes<vector_lanes>(layer, transpose, columns + g * pitch);
@@ -237,6 +249,10 @@ void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bo
   run_blocks(
       in.rows, transpose, {},
       [&](std::int64_t begin, std::int64_t count, float*, float* block) {
+        if (kernels_ != nullptr) {
+          kernels_->to_columns({in.row(begin), ElementType::float32, count, dim_}, ones.data(), block);
+          return false;
+        }
         for (std::int64_t i = 0; i < dim_ * vector_lanes; ++i) block[i] = 0.0F;
         for (std::int64_t v = 0; v < count; ++v) {
           for (std::int64_t i = 0; i < dim_; ++i) block[i * vector_lanes + v] = in.row(begin + v)[i];
@@ -244,6 +260,8 @@ void CascadeRotation::run_rows(HostView<const float> in, HostView<float> out, bo
         return false;
       },
       [&](std::int64_t begin, std::int64_t count, const float* block) {
+        if (kernels_ != nullptr)
+          return kernels_->to_rows(block, ones.data(), {out.row(begin), ElementType::float32, count, dim_});
         for (std::int64_t v = 0; v < count; ++v) {
           for (std::int64_t i = 0; i < dim_; ++i) out.row(begin + v)[i] = block[i * vector_lanes + v];
         }
@@ -259,58 +277,64 @@ void CascadeRotation::apply_transpose(HostView<const float> y, HostView<float> x
 }
 
 void CascadeRotation::apply_scaled(const ConstHostTensor& x, const float* factors, HostView<float> y) const {
-#if defined(__x86_64__)
-  if (isa_ == Isa::avx512) {
-    return run_blocks(
-        x.rows, false, {},
-        [&](std::int64_t begin, std::int64_t count, float*, float* block) {
-          to_columns_avx512(x.row_range(begin, count), factors + begin, block);
-          return false;
-        },
-        [&](std::int64_t begin, std::int64_t count, const float* block) {
-          to_rows_avx512(block, ones.data(), {y.row(begin), ElementType::float32, count, dim_});
-        });
-  }
-#endif
-  Rotation::apply_scaled(x, factors, y);
+  if (kernels_ == nullptr) return Rotation::apply_scaled(x, factors, y);
+  run_blocks(
+      x.rows, false, {},
+      [&](std::int64_t begin, std::int64_t count, float*, float* block) {
+        kernels_->to_columns(x.row_range(begin, count), factors + begin, block);
+        return false;
+      },
+      [&](std::int64_t begin, std::int64_t count, const float* block) {
+        kernels_->to_rows(block, ones.data(), {y.row(begin), ElementType::float32, count, dim_});
+      });
 }
 
 void CascadeRotation::apply_transpose_scaled(HostView<const float> y, const float* factors, bool stream,
                                              const HostTensor& x) const {
-#if defined(__x86_64__)
-  if (isa_ == Isa::avx512) {
-    return run_blocks(
-        y.rows, true, {},
-        [&](std::int64_t begin, std::int64_t count, float*, float* block) {
-          to_columns_avx512({y.row(begin), ElementType::float32, count, dim_}, ones.data(), block);
-          return false;
-        },
-        [&](std::int64_t begin, std::int64_t count, const float* block) {
-          to_rows_avx512(block, factors + begin, x.row_range(begin, count));
-        });
-  }
-#endif
-  Rotation::apply_transpose_scaled(y, factors, stream, x);
+  if (kernels_ == nullptr) return Rotation::apply_transpose_scaled(y, factors, stream, x);
+  run_blocks(
+      y.rows, true, {},
+      [&](std::int64_t begin, std::int64_t count, float*, float* block) {
+        kernels_->to_columns({y.row(begin), ElementType::float32, count, dim_}, ones.data(), block);
+        return false;
+      },
+      [&](std::int64_t begin, std::int64_t count, const float* block) {
+        kernels_->to_rows(block, factors + begin, x.row_range(begin, count));
+      });
 }
 
 bool CascadeRotation::unit_rows_to_planes(const ConstHostTensor& x, float* norms,
                                           const PlaneCodebook& codebook, std::uint8_t* planes) const {
-#if defined(__x86_64__)
-  if (isa_ == Isa::avx512) {
-    const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
-    run_blocks(
-        x.rows, false, {static_cast<const std::uint8_t*>(x.data), x.rows * x.cols * element_bytes(x.type)},
-        [&](std::int64_t begin, std::int64_t count, float* factors, float* block) {
-          unit_rows_to_columns_avx512(x.row_range(begin, count), norms + begin, factors, block);
-          return true;
-        },
-        [&](std::int64_t begin, std::int64_t count, const float* block) {
-          columns_to_planes_avx512(block, count, dim_, codebook, planes + begin * code_bytes);
-        });
-    return true;
-  }
-#endif
-  return Rotation::unit_rows_to_planes(x, norms, codebook, planes);
+  if (kernels_ == nullptr) return Rotation::unit_rows_to_planes(x, norms, codebook, planes);
+  const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
+  run_blocks(
+      x.rows, false, {static_cast<const std::uint8_t*>(x.data), x.rows * x.cols * element_bytes(x.type)},
+      [&](std::int64_t begin, std::int64_t count, float* factors, float* block) {
+        kernels_->unit_rows_to_columns(x.row_range(begin, count), norms + begin, factors, block);
+        return true;
+      },
+      [&](std::int64_t begin, std::int64_t count, const float* block) {
+        kernels_->to_planes(block, count, dim_, codebook, planes + begin * code_bytes);
+      });
+  return true;
+}
+
+bool CascadeRotation::apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                                const float* factors, bool stream,
+                                                const HostTensor& x) const {
+  if (kernels_ == nullptr || kernels_->from_planes == nullptr)
+    return Rotation::apply_transpose_of_planes(planes, codebook, factors, stream, x);
+  const std::int64_t code_bytes = codebook.bits * plane_bytes(dim_);
+  run_blocks(
+      x.rows, true, {planes, x.rows * code_bytes},
+      [&](std::int64_t begin, std::int64_t count, float*, float* block) {
+        kernels_->from_planes(planes + begin * code_bytes, count, dim_, codebook, block);
+        return false;
+      },
+      [&](std::int64_t begin, std::int64_t count, const float* block) {
+        kernels_->to_rows(block, factors + begin, x.row_range(begin, count));
+      });
+  return true;
 }
 
 RotationProgram CascadeRotation::program() const {

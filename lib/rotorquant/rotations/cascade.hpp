@@ -44,6 +44,8 @@ class CascadeRotation final : public Rotation {
                               const HostTensor& x) const override;
   bool unit_rows_to_planes(const ConstHostTensor& x, float* norms, const PlaneCodebook& codebook,
                            std::uint8_t* planes) const override;
+  bool apply_transpose_of_planes(const std::uint8_t* planes, const PlaneCodebook& codebook,
+                                 const float* factors, bool stream, const HostTensor& x) const override;
   RotationProgram program() const override;
 
  private:
@@ -61,7 +63,7 @@ class CascadeRotation final : public Rotation {
   struct Layer {
     std::vector<Triple> triples;
     std::vector<Plane> planes;  // none or one
-    FlatLayer flat;             // the triples of flat rotors, for AVX-512
+    FlatLayer flat;             // the triples of flat rotors, for kernels
   };
 
   struct Memory {
@@ -82,7 +84,7 @@ class CascadeRotation final : public Rotation {
 
   std::int64_t dim_;
   CascadeRotors rotors_;
-  Isa isa_;
+  const ColumnKernels* kernels_;  // null: the plain loops
   std::vector<Layer> layers_;
   std::int64_t stored_floats_ = 0;
 };

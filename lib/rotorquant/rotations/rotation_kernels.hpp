@@ -79,7 +79,7 @@ void hadamard_rows_avx512(const float* signs, HostView<const float> y, const flo
 void hadamard_rows_avx512(const float* signs, const std::uint8_t* nibbles, const PlaneCodebook& codebook,
                           const float* factors, bool stream, const HostTensor& x);
 
-// Vectors of one group of columns: a 512-bit register of floats.
+// Vectors of one group of columns: a 512-bit register of floats, or two of 256 bits.
 inline constexpr std::int64_t column_lanes = 16;
 // From the columns of a group to those of the next, in floats: a line more than the columns take, so that the
 // same coordinates of two groups are not the same lines of the cache.
@@ -87,19 +87,6 @@ constexpr std::int64_t column_group_pitch(std::int64_t dim) {
   return (dim + 1) * column_lanes;
 }
 inline constexpr std::int64_t most_column_groups = 2;
-
-// factors[r] x(r) of x [n, dim], n <= column_lanes -> columns [dim, column_lanes]; the lanes from n on are
-// zeros.
-void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
-// x [n, dim] -> columns as they are, with the rows' norms [n] and unit factors [column_lanes].
-void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* factors, float* columns);
-// columns -> rows [n, dim], each times its factor.
-void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
-
-// Bit planes of the codebook's indices of `count` vectors: columns -> planes [count, bits *
-// plane_bytes(dim)].
-void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
-                              const PlaneCodebook& codebook, std::uint8_t* planes);
 
 // A layer of flat rotors: its triples, those of the same kind (the four sign patterns in cascade.cpp)
 // together, then a plane that is turned, or none.
@@ -111,10 +98,46 @@ struct FlatLayer {
   float cosine = 1.0F;
   float sine = 0.0F;
 };
-// The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at
-// a time, so that a layer does not wait for what the one before has just written. Vectors times their factors
-// [groups, column_lanes] first, unless null (of the transpose, always).
+
+// What cascades do with columns.
+struct ColumnKernels {
+  // factors[r] x(r) of x [n, dim], n <= column_lanes -> columns [dim, column_lanes]; the lanes from n on are
+  // zeros or copies of the last vector.
+  void (*to_columns)(const ConstHostTensor& x, const float* factors, float* columns);
+  // x [n, dim] -> columns as they are, with the rows' norms [n] and unit factors [column_lanes].
+  void (*unit_rows_to_columns)(const ConstHostTensor& x, float* norms, float* factors, float* columns);
+  // columns -> rows [n, dim], each times its factor.
+  void (*to_rows)(const float* columns, const float* factors, const HostTensor& rows);
+  // Bit planes of the codebook's indices of `count` vectors: columns -> planes [count, bits *
+  // plane_bytes(dim)].
+  void (*to_planes)(const float* columns, std::int64_t count, std::int64_t dim, const PlaneCodebook& codebook,
+                    std::uint8_t* planes);
+  // The inverse, of indices to their centroids; null where there is none.
+  void (*from_planes)(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
+                      const PlaneCodebook& codebook, float* columns);
+  // The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at
+  // a time, so that a layer does not wait for what the one before has just written. Vectors times their
+  // factors [groups, column_lanes] first, unless null (of the transpose, always).
+  void (*flat_layer)(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
+                     std::int64_t pitch, float* columns);
+};
+
+void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
+void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* factors, float* columns);
+void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
+void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
+                              const PlaneCodebook& codebook, std::uint8_t* planes);
 void flat_layer_avx512(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
                        std::int64_t pitch, float* columns);
+
+void to_columns_avx2(const ConstHostTensor& x, const float* factors, float* columns);
+void unit_rows_to_columns_avx2(const ConstHostTensor& x, float* norms, float* factors, float* columns);
+void to_rows_avx2(const float* columns, const float* factors, const HostTensor& rows);
+void columns_to_planes_avx2(const float* columns, std::int64_t count, std::int64_t dim,
+                            const PlaneCodebook& codebook, std::uint8_t* planes);
+void planes_to_columns_avx2(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
+                            const PlaneCodebook& codebook, float* columns);
+void flat_layer_avx2(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
+                     std::int64_t pitch, float* columns);
 
 }  // namespace rotorquant
