@@ -19,7 +19,6 @@ namespace {
 using namespace avx2;
 
 constexpr std::int64_t queries_together = 4;
-constexpr int running_sums = 16;
 // Most bits of which these kernels take codes; those of more are looked up and scored as rows.
 constexpr int most_column_bits = 4;
 
@@ -131,6 +130,12 @@ struct Entries {
   }
 };
 
+// Makes the compiler load x first, where it would read it from memory as an operand: such permutations take
+// some cores twice as long.
+ROTORQUANT_AVX2_INLINE void in_register(__m256& x) {
+  asm volatile("" : "+x"(x));
+}
+
 // A query's products with every centroid, [dim, registers of Entries], in place of multiplications.
 template <int bits>
 ROTORQUANT_AVX2_INLINE void multiply_entries(const Entries<bits>& centroids, const float* query,
@@ -158,28 +163,32 @@ ROTORQUANT_AVX2_INLINE __m256 fold_columns(__m256 (&sums)[count]) {
 template <int bits>
 ROTORQUANT_AVX2_INLINE __m256 score_products(const SymbolLines& symbols, std::int64_t blocks,
                                              const float* products) {
-  __m256 sums[2][8];
+  constexpr int together = 4;  // of eight registers of symbols: with two sums each, what registers hold
+  __m256 folded[8];
 #pragma GCC unroll 2
-  for (int parity = 0; parity < 2; ++parity) {
-    __m256 own[8];
-    for (__m256& sum : own) sum = _mm256_setzero_ps();
+  for (int first = 0; first < 8; first += together) {
+    __m256 sums[2][together];
+    for (auto& half : sums) {
+      for (__m256& sum : half) sum = _mm256_setzero_ps();
+    }
     for (std::int64_t b = 0; b < blocks; ++b) {
-#pragma GCC unroll 2
-      for (int q = parity; q < 4; q += 2) {
-#pragma GCC unroll 8
-        for (int r = 0; r < 8; ++r) {
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) {
+#pragma GCC unroll 4
+        for (int r = first; r < first + together; ++r) {
           Entries<bits> entries;
-          for (int i = 0; i < entries.registers; ++i)
+          for (int i = 0; i < entries.registers; ++i) {
             entries.values[i] =
                 _mm256_load_ps(products + ((32 * b + 8 * q + r) * entries.registers + i) * lanes);
-          own[r] = _mm256_add_ps(own[r], entries.pick(symbols.get(b, r, q)));
+            in_register(entries.values[i]);
+          }
+          __m256& sum = sums[q % 2][r - first];
+          sum = _mm256_add_ps(sum, entries.pick(symbols.get(b, r, q)));
         }
       }
     }
-    for (int r = 0; r < 8; ++r) sums[parity][r] = own[r];
+    for (int r = 0; r < together; ++r) folded[first + r] = _mm256_add_ps(sums[0][r], sums[1][r]);
   }
-  __m256 folded[8];
-  for (int r = 0; r < 8; ++r) folded[r] = _mm256_add_ps(sums[0][r], sums[1][r]);
   return fold_columns(folded);
 }
 
