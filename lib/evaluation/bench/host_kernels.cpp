@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "evaluation/bench/element_scores_avx2.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/isa.hpp"
 #include "rotorquant/core/scratch.hpp"
@@ -56,6 +57,12 @@ void score_rows(const Context& context, HostView<const float> queries, const Con
   constexpr std::int64_t rows_per_chunk = 1024;
   const ScalarKernels& kernels = scalar_kernels(active_isa());
   parallel_chunks(context, x.rows, rows_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+#if defined(__x86_64__)
+    if (active_isa() == Isa::avx2) {
+      return score_elements_avx2(queries, x.row_range(begin, end - begin),
+                                 {scores.data + begin, scores.cols});
+    }
+#endif
     static thread_local ScratchFloats value_scratch;
     float* values = value_scratch.reserve(rows_together * x.cols);
     const float ones[rows_together] = {1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F};

@@ -7,30 +7,31 @@
 namespace rotorquant {
 namespace {
 
-// Sixteen float32 in whatever vector registers the target has.
+// Outputs that stay in registers: 4 x 64 are sixteen registers of 512 bits; 6 x 16 are twelve of 256 bits, which
+// leaves four for what they are made of.
+#if defined(__AVX512F__)
 using Lanes = float __attribute__((vector_size(64)));
-constexpr std::int64_t lane_count = 16;
-
-// Outputs that stay in registers: 4 x 64 are sixteen registers of 512 bits, 2 x 32 eight of 256 bits.
-#ifdef __AVX512F__
 constexpr std::int64_t tile_rows = 4;
 constexpr std::int64_t tile_vectors = 4;
+#elif defined(__AVX__)
+using Lanes = float __attribute__((vector_size(32)));
+constexpr std::int64_t tile_rows = 6;
+constexpr std::int64_t tile_vectors = 2;
 #else
-constexpr std::int64_t tile_rows = 2;
+using Lanes = float __attribute__((vector_size(16)));
+constexpr std::int64_t tile_rows = 4;
 constexpr std::int64_t tile_vectors = 2;
 #endif
+constexpr auto lane_count = static_cast<std::int64_t>(sizeof(Lanes) / sizeof(float));
 
-// The columns of one tile's width.
-template <std::int64_t vectors>
-void column_product(HostView<const float> x, HostView<const float> a, std::int64_t column,
-                    HostView<float> y) {
-  const auto multiply = [&]<std::int64_t rows>(std::int64_t r) {
+// The columns of one tile's width: row r and those below it, `rows` at a time and the rest in smaller tiles.
+template <std::int64_t vectors, std::int64_t rows = tile_rows>
+void column_product(HostView<const float> x, HostView<const float> a, std::int64_t column, HostView<float> y,
+                    std::int64_t r = 0) {
+  for (; r + rows <= x.rows; r += rows)
     multiply_tile<Lanes, rows, vectors>(x.row(r), x.cols, a.rows, a.data + column, a.cols, false,
                                         y.row(r) + column, y.cols);
-  };
-  std::int64_t r = 0;
-  for (; r + tile_rows <= x.rows; r += tile_rows) multiply.template operator()<tile_rows>(r);
-  for (; r < x.rows; ++r) multiply.template operator()<1>(r);
+  if constexpr (rows > 1) column_product<vectors, (rows > 4 ? 4 : rows / 2)>(x, a, column, y, r);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "rotorquant/core/isa.hpp"
 
 #if defined(__x86_64__)
+#include "rotorquant/core/avx2.hpp"
 #include "rotorquant/core/avx512.hpp"
 #endif
 
@@ -39,6 +40,11 @@ ROTORQUANT_AVX512 void load_halves(const void* from, std::int64_t count, float* 
   if (const __mmask16 rest = avx512::lanes_below(count - whole); rest != 0)
     _mm512_mask_storeu_ps(to + whole, rest, avx512::load<ElementType::float16>(from, whole, rest));
 }
+
+ROTORQUANT_AVX2 void load_halves_avx2(const void* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; i += avx2::lanes)
+    avx2::store<ElementType::float32>(avx2::load<ElementType::float16>(from, i, count - i), to, i, count - i);
+}
 #endif
 
 }  // namespace
@@ -46,6 +52,7 @@ ROTORQUANT_AVX512 void load_halves(const void* from, std::int64_t count, float* 
 void load_elements(ElementType type, const void* from, std::int64_t count, float* to) {
 #if defined(__x86_64__)
   if (type == ElementType::float16 && active_isa() == Isa::avx512) return load_halves(from, count, to);
+  if (type == ElementType::float16 && active_isa() == Isa::avx2) return load_halves_avx2(from, count, to);
 #endif
   switch (type) {
     case ElementType::float16:

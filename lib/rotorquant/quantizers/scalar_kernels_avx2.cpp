@@ -1,11 +1,10 @@
 // AVX2 kernels of scalar codecs: comparisons' sign bits are bytes of planes, bytes of planes are spread to
 // eight symbols by a table, and centroids are permutations of registers.
-#include "rotorquant/quantizers/scalar_kernels.hpp"
+#include "rotorquant/quantizers/scalar_kernels_avx2.hpp"
 
 #if defined(__x86_64__)
 #include <array>
 #include <bit>
-#include <vector>
 
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/codes/scalar_search_avx2.hpp"
@@ -175,111 +174,10 @@ void look_up(const ScalarTables& tables, const std::uint8_t* planes, std::int64_
   dispatch_bits(tables.bits, [&](auto bits) { look_up_bits<bits()>(tables, planes, rows, dim, y); });
 }
 
-// Scores of `together` queries from `first` on with one row, whose coordinates [c, c + 8) are coordinates(c).
-template <int together, typename Coordinates>
-ROTORQUANT_AVX2_INLINE void score_row(const ScoreQueries& queries, std::int64_t first, float scale,
-                                      const ScoreRows& scores, const Coordinates& coordinates) {
-  __m256 sums[together][2];
-  for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_ps();
-  for_each_eight(queries.dim, [&](std::int64_t c, int half) ROTORQUANT_AVX2_LAMBDA {
-    const __m256 y = coordinates(c);
-    for (int i = 0; i < together; ++i) {
-      const __m256 query = _mm256_loadu_ps(queries.values + (first + i) * queries.stride + c);
-      sums[i][half] = _mm256_add_ps(sums[i][half], _mm256_mul_ps(query, y));
-    }
-  });
-  for (int i = 0; i < together; ++i)
-    scores.data[(first + i) * scores.stride] = scale * fold(sums[i][0], sums[i][1]);
-}
-
-template <typename Coordinates>
-ROTORQUANT_AVX2_INLINE void score_queries(const ScoreQueries& queries, float scale, const ScoreRows& scores,
-                                          const Coordinates& coordinates) {
-  std::int64_t i = 0;
-  for (; i + 4 <= queries.count; i += 4) score_row<4>(queries, i, scale, scores, coordinates);
-  for (; i < queries.count; ++i) score_row<1>(queries, i, scale, scores, coordinates);
-}
-
-ROTORQUANT_AVX2 void score(const ScoreQueries& queries, const float* y, const float* scales,
-                           std::int64_t rows, const ScoreRows& scores) {
-  for (std::int64_t t = 0; t < rows; ++t) {
-    const auto coordinates = [&](std::int64_t c) ROTORQUANT_AVX2_LAMBDA {
-      return load<ElementType::float32>(y + t * queries.dim, c, queries.dim - c);
-    };
-    score_queries(queries, scales[t], {scores.data + t, scores.stride}, coordinates);
-  }
-}
-
-template <int bits>
-ROTORQUANT_AVX2 void score_bits(const ScalarTables& tables, const ScoreQueries& queries,
-                                const std::uint8_t* planes, const float* scales, std::int64_t rows,
-                                const ScoreRows& scores) {
-  const float* table = tables.centroids.data();
-  const std::int64_t stride = plane_bytes(queries.dim);
-  for (std::int64_t t = 0; t < rows; ++t) {
-    // Beyond the last coordinate the queries hold zeros.
-    const auto coordinates = [&](std::int64_t c) ROTORQUANT_AVX2_LAMBDA {
-      return centroids_of<bits>(table, planes + t * bits * stride, stride, c);
-    };
-    score_queries(queries, scales[t], {scores.data + t, scores.stride}, coordinates);
-  }
-}
-
-void score_codes(const ScalarTables& tables, const ScoreQueries& queries, const std::uint8_t* planes,
-                 const float* scales, std::int64_t rows, const ScoreRows& scores) {
-  dispatch_bits(tables.bits,
-                [&](auto bits) { score_bits<bits()>(tables, queries, planes, scales, rows, scores); });
-}
-
-// Levels less 128 times integers, sixteen coordinates at a time, in 32-bit sums. Queries have zeros up to a
-// multiple of 64.
-template <int bits>
-ROTORQUANT_AVX2 void integer_bits(const ScalarTables& tables, const IntegerQueries& queries,
-                                  const std::uint8_t* planes, const float* scales, std::int64_t rows,
-                                  const ScoreRows& scores) {
-  const __m128i levels = _mm_xor_si128(
-      _mm_loadu_si128(reinterpret_cast<const __m128i*>(tables.levels.data())), _mm_set1_epi8(-128));
-  const std::int64_t stride = plane_bytes(queries.dim);
-  static thread_local std::vector<std::int16_t> values;  // of one row, in whole registers
-  const std::int64_t padded = (queries.dim + 15) / 16 * 16;
-  values.resize(static_cast<std::size_t>(padded));
-  for (std::int64_t t = 0; t < rows; ++t) {
-    const std::uint8_t* row = planes + t * bits * stride;
-    for (std::int64_t c = 0; c < queries.dim; c += 16) {
-      const std::uint64_t low = index_bytes<bits>(row, stride, c / 8);
-      const std::uint64_t high = c + 8 < queries.dim ? index_bytes<bits>(row, stride, c / 8 + 1) : 0;
-      const __m128i own =
-          _mm_shuffle_epi8(levels, _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low)));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(values.data() + c), _mm256_cvtepi8_epi16(own));
-    }
-    for (std::int64_t i = 0; i < queries.count; ++i) {
-      const std::int8_t* query = queries.values + i * queries.stride;
-      __m256i sums = _mm256_setzero_si256();
-      for (std::int64_t c = 0; c < padded; c += 16) {
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(query + c));
-        const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values.data() + c));
-        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), own));
-      }
-      __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-      four = _mm_hadd_epi32(four, four);
-      const int sum = _mm_cvtsi128_si32(_mm_hadd_epi32(four, four));
-      scores.data[i * scores.stride + t] = scales[t] * (queries.factors[i] * static_cast<float>(sum));
-    }
-  }
-}
-
-void score_integers(const ScalarTables& tables, const IntegerQueries& queries, const std::uint8_t* planes,
-                    const float* scales, std::int64_t rows, const ScoreRows& scores) {
-  dispatch_bits(tables.bits, [&](auto bits) {
-    if constexpr (bits() <= most_integer_bits)
-      integer_bits<bits()>(tables, queries, planes, scales, rows, scores);
-  });
-}
-
 }  // namespace
 
-const ScalarKernels scalar_kernels_avx2 = {unit_factors, half_norms, exact_norms, quantize,
-                                           look_up,      score,      score_codes, score_integers};
+const ScalarKernels scalar_kernels_avx2 = {unit_factors, half_norms, exact_norms,      quantize,
+                                           look_up,      score_avx2, score_codes_avx2, score_integers_avx2};
 
 }  // namespace rotorquant
 #endif

@@ -2,7 +2,6 @@
 #include "rotorquant/quantizers/scalar_kernels_avx512.hpp"
 
 #if defined(__x86_64__)
-#include <cstring>
 #include <vector>
 
 #include "rotorquant/codes/bit_planes.hpp"
@@ -11,6 +10,7 @@
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/folds_avx512.hpp"
 #include "rotorquant/core/scratch.hpp"
+#include "rotorquant/quantizers/ordered_query.hpp"
 
 namespace rotorquant {
 namespace {
@@ -133,20 +133,6 @@ ROTORQUANT_VNNI_INLINE void symbols_of(const __m512i (&planes)[bits], __m512i (&
   }
 }
 
-// A query's integers in the order of symbols_of(): word 8 b + r has those of coordinates 32 b + r + 8 q in
-// its bytes q; [ceil(dim / 32) 8]. Zeros where there is no coordinate.
-void order_query(const std::int8_t* query, std::int64_t dim, std::int32_t* words) {
-  for (std::int64_t block = 0; block < dim; block += 32) {
-    for (std::int64_t r = 0; r < 8; ++r) {
-      std::int8_t bytes[4] = {};
-      for (std::int64_t q = 0; q < 4; ++q) {
-        if (block + r + 8 * q < dim) bytes[q] = query[block + r + 8 * q];
-      }
-      std::memcpy(words + block / 4 + r, bytes, sizeof bytes);
-    }
-  }
-}
-
 // Sums over coordinates of level times integer of sixteen rows and some queries, levels 128 too large.
 template <int bits, int queries>
 ROTORQUANT_VNNI_INLINE void level_sums(const CodeWords& words, std::int64_t dim, __m512i levels,
@@ -185,7 +171,7 @@ ROTORQUANT_VNNI void integer_bits(const ScalarTables& tables, const IntegerQueri
   static thread_local ScratchFloats word_scratch;
   const CodeWords words(word_scratch.reserve(CodeWords::floats(code_bytes)));
   static thread_local std::vector<std::int32_t> ordered;
-  const std::int64_t stride = (queries.dim + 31) / 32 * 8;
+  const std::int64_t stride = ordered_words(queries.dim);
   ordered.resize(static_cast<std::size_t>(queries.count * stride));
   for (std::int64_t i = 0; i < queries.count; ++i)
     order_query(queries.values + i * queries.stride, queries.dim, ordered.data() + i * stride);

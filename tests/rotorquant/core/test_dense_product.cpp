@@ -10,11 +10,11 @@
 namespace rotorquant::test {
 namespace {
 
-// Shapes around the tile of 4 rows and 64 columns.
+// Shapes around tiles of 4 rows and 64 columns and of 6 rows and 16 columns, and their rests.
 TEST(DenseProduct, SumsInTheStatedOrderForEveryShape) {
-  for (const std::int64_t rows : {1, 3, 4, 5, 9}) {
+  for (const std::int64_t rows : {1, 3, 4, 5, 6, 9, 13}) {
     for (const std::int64_t depth : {1, 2, 63, 130}) {
-      for (const std::int64_t cols : {1, 7, 63, 64, 65, 129}) {
+      for (const std::int64_t cols : {1, 7, 8, 17, 24, 63, 64, 65, 129}) {
         const Matrix x = normal_matrix(rows, depth, 1);
         const Matrix a = normal_matrix(depth, cols, 2);
         Matrix y(rows, cols);
