@@ -126,6 +126,7 @@ bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return squared_distance_avx512(x, y, offset, count);
+  if (isa == Isa::avx2) return squared_distance_avx2(x, y, offset, count);
 #endif
   (void)isa;
   static thread_local ScratchFloats scratch;

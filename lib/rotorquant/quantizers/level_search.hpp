@@ -74,4 +74,6 @@ void level_costs_avx512(const LevelSearch& search, const float* columns, const f
 bool descend_once_avx512(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
 double squared_distance_avx512(const float* x, const float* y, const float* offset, std::int64_t count);
 
+double squared_distance_avx2(const float* x, const float* y, const float* offset, std::int64_t count);
+
 }  // namespace rotorquant
