@@ -7,18 +7,20 @@
 namespace rotorquant {
 namespace {
 
-// Sixteen float32 in whatever vector registers the target has.
-using Lanes = float __attribute__((vector_size(64)));
+// As many float32 as a register of the target holds: compilers keep longer vectors in memory. Outputs stay in
+// registers: 4 x 64 are sixteen registers of 512 bits, 2 x 32 eight of 256 bits.
+#if defined(__AVX512F__)
 constexpr std::int64_t lane_count = 16;
-
-// Outputs that stay in registers: 4 x 64 are sixteen registers of 512 bits, 2 x 32 eight of 256 bits.
-#ifdef __AVX512F__
 constexpr std::int64_t tile_rows = 4;
-constexpr std::int64_t tile_vectors = 4;
-#else
+#elif defined(__AVX__)
+constexpr std::int64_t lane_count = 8;
 constexpr std::int64_t tile_rows = 2;
-constexpr std::int64_t tile_vectors = 2;
+#else
+constexpr std::int64_t lane_count = 4;
+constexpr std::int64_t tile_rows = 2;
 #endif
+constexpr std::int64_t tile_vectors = 4;
+using Lanes = float __attribute__((vector_size(lane_count * sizeof(float))));
 
 // The columns of one tile's width.
 template <std::int64_t vectors>
