@@ -28,26 +28,27 @@ ROTORQUANT_AVX2_INLINE void transpose_eight(__m256 (&rows)[8]) {
   }
 }
 
-// Two squares of 16-bit numbers, side by side: rows[i] holds rows i of both; so does the result.
+// The same in each half of registers of 16-bit numbers: eight rows of 16 coordinates become coordinate i of all
+// rows in the lower half of register i, and coordinate 8 + i in its upper half; and back.
 ROTORQUANT_AVX2_INLINE void transpose_halves(__m256i (&rows)[8]) {
-  __m256i pairs[8], fours[8];
-#pragma GCC unroll 4
-  for (int i = 0; i < 8; i += 2) {
-    pairs[i] = _mm256_unpacklo_epi16(rows[i], rows[i + 1]);
-    pairs[i + 1] = _mm256_unpackhi_epi16(rows[i], rows[i + 1]);
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 8; i += 4) {
-    // Four rows of columns 0 and 1, 2 and 3, 4 and 5, 6 and 7.
-    fours[i] = _mm256_unpacklo_epi32(pairs[i], pairs[i + 2]);
-    fours[i + 1] = _mm256_unpackhi_epi32(pairs[i], pairs[i + 2]);
-    fours[i + 2] = _mm256_unpacklo_epi32(pairs[i + 1], pairs[i + 3]);
-    fours[i + 3] = _mm256_unpackhi_epi32(pairs[i + 1], pairs[i + 3]);
-  }
+  __m256i pairs[8];  // two rows of four coordinates
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    rows[2 * i] = _mm256_unpacklo_epi64(fours[i], fours[i + 4]);
-    rows[2 * i + 1] = _mm256_unpackhi_epi64(fours[i], fours[i + 4]);
+    pairs[i] = _mm256_unpacklo_epi16(rows[2 * i], rows[2 * i + 1]);
+    pairs[4 + i] = _mm256_unpackhi_epi16(rows[2 * i], rows[2 * i + 1]);
+  }
+  __m256i fours[8];  // four rows of two coordinates: the first four rows of coordinates 2 i, then the others
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_unpacklo_epi32(pairs[i], pairs[i + 1]);
+    fours[i + 1] = _mm256_unpacklo_epi32(pairs[i + 2], pairs[i + 3]);
+    fours[i + 2] = _mm256_unpackhi_epi32(pairs[i], pairs[i + 1]);
+    fours[i + 3] = _mm256_unpackhi_epi32(pairs[i + 2], pairs[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    rows[i] = _mm256_unpacklo_epi64(fours[i], fours[i + 1]);
+    rows[i + 1] = _mm256_unpackhi_epi64(fours[i], fours[i + 1]);
   }
 }
 

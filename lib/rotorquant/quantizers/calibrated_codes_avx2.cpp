@@ -42,31 +42,6 @@ class Residuals {
   const float* rows_[lanes];
 };
 
-// Masks of the bits of the number of boundaries strictly below y; `opposite`: where y is not above 0, which
-// the highest bit says, the lower ones are the opposite.
-template <int width>
-class SymbolSearch {
- public:
-  static constexpr bool opposite = true;
-  ROTORQUANT_AVX2_INLINE explicit SymbolSearch(const NormalLevels& levels) : search_(levels.registers()) {}
-  ROTORQUANT_AVX2_INLINE void operator()(__m256 y, __m256i (&masks)[width]) const {
-    search_.compare(y, masks);
-  }
-
- private:
-  SymmetricSearch<width> search_;
-};
-template <int width>
-requires(width<least_plane_codebook_bits || width> most_plane_codebook_bits) class SymbolSearch<width> {
- public:
-  static constexpr bool opposite = false;
-  ROTORQUANT_AVX2_INLINE explicit SymbolSearch(const NormalLevels& levels) : search_(levels) {}
-  ROTORQUANT_AVX2_INLINE void operator()(__m256 y, __m256i (&masks)[width]) const { search_(y, masks); }
-
- private:
-  TreeSearch<width> search_;
-};
-
 constexpr std::int64_t together = 32;  // positions of a block
 
 // Adds the bits of the symbols of positions [begin, end) of a block, all of this width, to words of each
@@ -74,7 +49,7 @@ constexpr std::int64_t together = 32;  // positions of a block
 template <int width>
 ROTORQUANT_AVX2 void search_positions(const float* y, const NormalLevels& levels, std::int64_t begin,
                                       std::int64_t end, __m256i* planes) {
-  const SymbolSearch<width> search(levels);
+  const TreeSearch<width> search(levels);
   __m256i bits[width];
   for (__m256i& plane : bits) plane = _mm256_setzero_si256();
   __m256i place = _mm256_set1_epi32(static_cast<std::int32_t>(1U << begin));
@@ -84,13 +59,7 @@ ROTORQUANT_AVX2 void search_positions(const float* y, const NormalLevels& levels
     for (int j = 0; j < width; ++j) bits[j] = _mm256_or_si256(bits[j], _mm256_and_si256(masks[j], place));
     place = _mm256_add_epi32(place, place);
   }
-  const auto places = static_cast<std::uint32_t>(((std::uint64_t{1} << (end - begin)) - 1) << begin);
-  const __m256i own = _mm256_set1_epi32(static_cast<std::int32_t>(places));
-  for (int j = 0; j < width; ++j) {
-    if (SymbolSearch<width>::opposite && j < width - 1)  // as they are where the highest is 1
-      bits[j] = _mm256_xor_si256(bits[j], _mm256_andnot_si256(bits[width - 1], own));
-    planes[j] = _mm256_or_si256(planes[j], bits[j]);
-  }
+  for (int j = 0; j < width; ++j) planes[j] = _mm256_or_si256(planes[j], bits[j]);
 }
 
 // Columns of words that bits are added to: the code from bit `bit` on.
