@@ -123,11 +123,7 @@ CalibratedCodec::CalibratedCodec(std::shared_ptr<const CalibratedParameters> par
 }
 
 void CalibratedCodec::make_grids() {
-#if defined(__x86_64__)
-  if (isa_ != Isa::avx512 || !vnni_supported()) return;
-#else
-  return;
-#endif
+  if (!CentroidGrid::estimates_with(isa_)) return;
   // The largest standard deviation of a coordinate of n F^-1 (sigma y), y of N(0, 1), at the middle scale.
   const auto n = static_cast<std::size_t>(layout_.dim);
   double largest = 0.0;

@@ -19,10 +19,14 @@ std::int32_t field(const trellis::BitString& string, std::int64_t bit, int bits)
 OffsetTables::OffsetTables(std::span<const float> offsets, std::int64_t dim) {
   const std::int64_t count = std::ssize(offsets) / dim;
   stride_ = count <= 16 ? 16 : std::max<std::int64_t>(32, count);
+  row_stride_ = (dim + 7) / 8 * 8;
   values_.resize(static_cast<std::size_t>(dim * stride_));
+  rows_.resize(static_cast<std::size_t>(count * row_stride_));
   const auto n = static_cast<std::size_t>(dim);
-  for (std::size_t k = 0; k < offsets.size(); ++k)
+  for (std::size_t k = 0; k < offsets.size(); ++k) {
     values_[k % n * static_cast<std::size_t>(stride_) + k / n] = offsets[k];
+    rows_[k / n * static_cast<std::size_t>(row_stride_) + k % n] = offsets[k];
+  }
 }
 
 BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* codes, std::int64_t count) {
@@ -40,9 +44,10 @@ BlockFields read_fields(const CalibratedLayout& layout, const std::uint8_t* code
 BlockFields read_levels(Isa isa, const CalibratedLayout& layout, const LevelTables& tables,
                         const std::uint8_t* codes, std::int64_t count, float* columns) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512) {
+  if (isa != Isa::serial) {
     BlockFields fields;
-    read_levels_avx512(layout, tables, codes, count, columns, fields);
+    const auto read = isa == Isa::avx512 ? read_levels_avx512 : read_levels_avx2;
+    read(layout, tables, codes, count, columns, fields);
     return fields;
   }
 #endif
@@ -62,6 +67,7 @@ std::uint32_t load_keys(Isa isa, const ConstHostTensor& x, const float* shift, c
                         const KeyGrid* grid, float* columns, std::int32_t* words) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return load_keys_avx512(x, shift, program, grid, columns, words);
+  if (isa == Isa::avx2) return load_keys_avx2(x, shift, program, grid, columns, words);
 #endif
   (void)isa;
   (void)grid;
@@ -84,6 +90,7 @@ void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* 
                       const float* columns, float* out) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return subtract_offsets_avx512(offsets, centroids, dim, columns, out);
+  if (isa == Isa::avx2) return subtract_offsets_avx2(offsets, centroids, dim, columns, out);
 #endif
   (void)isa;
   for (std::int64_t k = 0; k < dim; ++k) {
@@ -104,6 +111,8 @@ void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const Normal
 #if defined(__x86_64__)
   if (isa == Isa::avx512)
     return write_codes_avx512(layout, levels, centroids, columns, scales, fields, count, codes);
+  if (isa == Isa::avx2)
+    return write_codes_avx2(layout, levels, centroids, columns, scales, fields, count, codes);
 #endif
   (void)isa;
   const MixedPlanes& planes = *layout.planes;
@@ -131,6 +140,7 @@ void write_rows(Isa isa, const float* columns, const float* scales, const std::i
                 const OffsetTables& offsets, bool stream, const HostTensor& x) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return write_rows_avx512(columns, scales, centroids, offsets, stream, x);
+  if (isa == Isa::avx2) return write_rows_avx2(columns, scales, centroids, offsets, stream, x);
 #endif
   (void)isa;
   (void)stream;

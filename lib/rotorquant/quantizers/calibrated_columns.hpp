@@ -1,7 +1,7 @@
 #pragma once
 // Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a
 // cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; the files
-// named after AVX-512 give the same bits. Internal to lib/rotorquant/quantizers.
+// named after instruction sets give the same bits. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -48,10 +48,14 @@ class OffsetTables {
   // Of a coordinate, by centroid; [stride], whole registers of 16 up to 32.
   const float* of(std::int64_t coordinate) const { return values_.data() + coordinate * stride_; }
   std::int64_t stride() const { return stride_; }
+  // Of a centroid, by coordinate; zeros up to whole registers of 8.
+  const float* row(std::int64_t centroid) const { return rows_.data() + centroid * row_stride_; }
 
  private:
   std::int64_t stride_ = 0;
+  std::int64_t row_stride_ = 0;
   std::vector<float> values_;  // [dim, stride]
+  std::vector<float> rows_;    // [count, row stride]
 };
 
 // out(k, v) = columns(k, v) less that of position k and centroids[v]; both [dim, cascade_lanes].
@@ -64,9 +68,9 @@ void write_rows(Isa isa, const float* columns, const float* scales, const std::i
                 const OffsetTables& offsets, bool stream, const HostTensor& x);
 
 // columns(slots(i)) = scales(i) (x(., i) - shift[i]), in float32. x [count, dim], count <= cascade_lanes; lanes
-// from `count` on are those of a key of zeros. With a grid, which is for AVX-512, also the keys' `words` [2,
-// grid.words(), 16]. Bit v of the result: key v is off the grid, or there is none; it alone may have numbers
-// that are not finite.
+// from `count` on are those of a key of zeros. With a grid, which Isa::serial takes none of, also the keys'
+// `words` [2, grid.words(), 16]. Bit v of the result: key v is off the grid, or there is none; it alone may have
+// numbers that are not finite.
 std::uint32_t load_keys(Isa isa, const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
                         const KeyGrid* grid, float* columns, std::int32_t* words);
 
@@ -91,5 +95,17 @@ void write_codes_avx512(const CalibratedLayout& layout, std::span<const NormalLe
                         const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
 void write_rows_avx512(const float* columns, const float* scales, const std::int32_t* centroids,
                        const OffsetTables& offsets, bool stream, const HostTensor& x);
+
+void read_levels_avx2(const CalibratedLayout& layout, const LevelTables& tables, const std::uint8_t* codes,
+                      std::int64_t count, float* columns, BlockFields& fields);
+void subtract_offsets_avx2(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
+                           const float* columns, float* out);
+std::uint32_t load_keys_avx2(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
+                             const KeyGrid* grid, float* columns, std::int32_t* words);
+void write_codes_avx2(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+                      const OffsetTables& centroids, const float* columns, const float* scales,
+                      const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
+void write_rows_avx2(const float* columns, const float* scales, const std::int32_t* centroids,
+                     const OffsetTables& offsets, bool stream, const HostTensor& x);
 
 }  // namespace rotorquant

@@ -10,6 +10,7 @@
 #include "rotorquant/core/dense_product.hpp"
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/error.hpp"
+#include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/calibrated.hpp"
 #include "rotorquant/quantizers/rotated_codec.hpp"
@@ -61,7 +62,8 @@ struct CalibratedCodec::Workspace {
 const float* CalibratedCodec::shifted_row(const ConstHostTensor& x, std::int64_t v) const {
   static thread_local ScratchFloats scratch;
   float* row = scratch.reserve(layout_.dim);
-  load_elements(x.type, x.row(v), layout_.dim, row);
+  constexpr float one = 1.0F;
+  load_scaled(isa_, x.row_range(v, 1), &one, row);
   for (std::int64_t i = 0; i < layout_.dim; ++i) row[i] -= shift_[static_cast<std::size_t>(i)];
   return row;
 }
@@ -131,19 +133,17 @@ void CalibratedCodec::find_nearest(const ConstHostTensor& x, const GridKeys& key
                                    BlockFields& fields) const {
   CentroidEstimates estimates;
   std::uint32_t known = 0;
-#if defined(__x86_64__)
   if (keys.grid != nullptr) {
-    keys.grid->estimate(keys.words, estimates);
+    keys.grid->estimate(isa_, keys.words, estimates);
     fields.centroids = estimates.nearest;
     constexpr int half = cascade_lanes / 2;
     for (int first = 0; first < cascade_lanes; first += half) {
-      known |= scale_codes_.nearest_between(estimates.least.data() + first, estimates.most.data() + first,
-                                            fields.scale_codes.data() + first)
+      known |= scale_codes_.nearest_between(isa_, estimates.least.data() + first,
+                                            estimates.most.data() + first, fields.scale_codes.data() + first)
                << first;
     }
     known &= estimates.decided & ~keys.outside;
   }
-#endif
   const auto all = static_cast<std::uint32_t>((std::uint64_t{1} << x.rows) - 1);
   for (std::uint32_t left = all & ~known; left != 0; left &= left - 1) {
     const int v = std::countr_zero(left);

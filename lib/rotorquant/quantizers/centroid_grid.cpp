@@ -4,6 +4,9 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <string>
+
+#include "rotorquant/core/error.hpp"
 
 namespace rotorquant {
 namespace {
@@ -113,6 +116,18 @@ CentroidGrid::CentroidGrid(std::span<const float> centroids, std::span<const flo
   bounds_.grain = static_cast<float>(grain * upwards);
   bounds_.key = static_cast<float>(0.5 * step * std::sqrt(static_cast<double>(n)) * upwards);
   grid_ = std::move(grid);
+}
+
+bool CentroidGrid::estimates_with(Isa isa) {
+  return isa == Isa::avx2 || (isa == Isa::avx512 && vnni_supported());
+}
+
+void CentroidGrid::estimate(Isa isa, const std::int32_t* words, CentroidEstimates& found) const {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return estimate_avx512(words, found);
+  if (isa == Isa::avx2) return estimate_avx2(words, found);
+#endif
+  throw Error("no estimates of centroids with " + std::string(isa_name(isa)));
 }
 
 }  // namespace rotorquant

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "rotorquant/core/isa.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
 
 namespace rotorquant {
@@ -43,12 +44,17 @@ class CentroidGrid {
 
   // The grid of the keys that estimate() takes; not usable with centroids that do not suit it, or too many.
   const KeyGrid& keys() const { return grid_; }
-  // Of keys on the grid, words [2, keys().words(), 16]: sixteen keys after sixteen. Where vnni_supported().
-  void estimate(const std::int32_t* words, CentroidEstimates& found) const;
+  // Whether there are kernels that estimate: for AVX2, and for AVX-512 with vnni_supported().
+  static bool estimates_with(Isa isa);
+  // Of keys on the grid, words [2, keys().words(), 16]: sixteen keys after sixteen. Where estimates_with().
+  void estimate(Isa isa, const std::int32_t* words, CentroidEstimates& found) const;
 
   static constexpr std::int64_t together = 32;  // centroids that estimate() tells apart
 
  private:
+  void estimate_avx2(const std::int32_t* words, CentroidEstimates& found) const;
+  void estimate_avx512(const std::int32_t* words, CentroidEstimates& found) const;
+
   std::int64_t dim_ = 0;
   std::int64_t count_ = 0;
   KeyGrid grid_;

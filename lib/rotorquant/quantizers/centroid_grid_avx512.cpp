@@ -74,7 +74,8 @@ ROTORQUANT_AVX512_INLINE __m512 plus(__m512 x, float term) {
 
 }  // namespace
 
-ROTORQUANT_VNNI void CentroidGrid::estimate(const std::int32_t* words, CentroidEstimates& found) const {
+ROTORQUANT_VNNI void CentroidGrid::estimate_avx512(const std::int32_t* words,
+                                                   CentroidEstimates& found) const {
   static_assert(together == 2 * lanes && cascade_lanes == 2 * lanes);
   const std::int64_t groups = grid_.words();
   for (std::int64_t half = 0; half < cascade_lanes; half += lanes) {

@@ -64,6 +64,7 @@ std::uint8_t NormalLevels::index_of(float y) const {
 void search_levels(Isa isa, const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return search_levels_avx512(search, y, scale, symbols);
+  if (isa == Isa::avx2) return search_levels_avx2(search, y, scale, symbols);
 #endif
   (void)isa;
   const float inverse = 1.0F / scale;
@@ -79,6 +80,7 @@ void level_costs(Isa isa, const LevelSearch& search, const float* columns, const
                  const float* scales, float* costs) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return level_costs_avx512(search, columns, less, scales, costs);
+  if (isa == Isa::avx2) return level_costs_avx2(search, columns, less, scales, costs);
 #endif
   (void)isa;
   float inverses[cascade_lanes];
@@ -100,6 +102,7 @@ void level_costs(Isa isa, const LevelSearch& search, const float* columns, const
 bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::uint8_t* symbols) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return descend_once_avx512(problem, gradient, symbols);
+  if (isa == Isa::avx2) return descend_once_avx2(problem, gradient, symbols);
 #endif
   (void)isa;
   const LevelSearch& search = problem.search;
@@ -126,6 +129,7 @@ bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return squared_distance_avx512(x, y, offset, count);
+  if (isa == Isa::avx2) return squared_distance_avx2(x, y, offset, count);
 #endif
   (void)isa;
   static thread_local ScratchFloats scratch;

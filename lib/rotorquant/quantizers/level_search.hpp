@@ -1,8 +1,7 @@
 #pragma once
 // The inner loops of calibrated encoders: distances to centroids; the levels nearest to a residual whose
 // coordinates have levels of mixed widths, and what their errors cost. level_search.cpp defines the results;
-// level_search_avx512.cpp and level_costs_avx512.cpp give the same bits. Internal to
-// lib/rotorquant/quantizers.
+// the files named after instruction sets give the same bits. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -73,5 +72,11 @@ void level_costs_avx512(const LevelSearch& search, const float* columns, const f
                         const float* scales, float* costs);
 bool descend_once_avx512(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
 double squared_distance_avx512(const float* x, const float* y, const float* offset, std::int64_t count);
+
+void search_levels_avx2(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+void level_costs_avx2(const LevelSearch& search, const float* columns, const float* less, const float* scales,
+                      float* costs);
+bool descend_once_avx2(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
+double squared_distance_avx2(const float* x, const float* y, const float* offset, std::int64_t count);
 
 }  // namespace rotorquant

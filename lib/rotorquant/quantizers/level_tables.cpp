@@ -13,7 +13,6 @@ LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels
                          const CascadeProgram& program, std::span<const CascadeStep> first)
     : slots_(program.slots), first_steps_(first) {
   std::vector<std::size_t> begins;
-  std::vector<SymbolPlace> symbols;
   std::vector<int> widths;
   int width = max_width;
   std::size_t length = 0;
@@ -36,7 +35,7 @@ LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels
     }
     const int bits = symbol_bits(widths_.back());
     const auto place = static_cast<std::int32_t>(k % together);
-    symbols.push_back({static_cast<std::int32_t>(symbol_words_) + place % bits, place / bits * bits});
+    symbols_.push_back({static_cast<std::int32_t>(symbol_words_) + place % bits, place / bits * bits});
     widths.push_back(width);
     begins.push_back(values_.size());
     for (std::size_t i = 0; i < count; ++i) {
@@ -47,10 +46,10 @@ LevelTables::LevelTables(const MixedPlanes& planes, std::span<const NormalLevels
   }
   if (!widths_.empty()) symbol_words_ += symbol_bits(widths_.back());
   for (const std::size_t begin : begins) tables_.push_back(values_.data() + begin);
-  assign_steps(widths, symbols);
+  assign_steps(widths);
 }
 
-void LevelTables::assign_steps(std::span<const int> widths, std::span<const SymbolPlace> symbols) {
+void LevelTables::assign_steps(std::span<const int> widths) {
   std::vector<std::int32_t> positions(slots_.size());  // by slot
   for (std::size_t k = 0; k < slots_.size(); ++k)
     positions[static_cast<std::size_t>(slots_[k])] = static_cast<std::int32_t>(k);
@@ -63,7 +62,7 @@ void LevelTables::assign_steps(std::span<const int> widths, std::span<const Symb
       const auto k = static_cast<std::size_t>(position);
       narrow = narrow && (std::size_t{1} << widths[k]) <= smallest_table;
       std::copy_n(tables_[k], smallest_table, level_step.levels[i].begin());
-      level_step.symbols[i] = symbols[k];
+      level_step.symbols[i] = symbols_[k];
     }
     if (!narrow) {
       wide_steps_.push_back(step);
@@ -74,7 +73,7 @@ void LevelTables::assign_steps(std::span<const int> widths, std::span<const Symb
     level_steps_.push_back(level_step);
   }
   for (std::size_t k = 0; k < slots_.size(); ++k) {
-    if (lone[k]) lone_positions_.push_back({static_cast<std::int32_t>(k), widths[k], symbols[k]});
+    if (lone[k]) lone_positions_.push_back({static_cast<std::int32_t>(k), widths[k], symbols_[k]});
   }
 }
 

@@ -56,6 +56,7 @@ class LevelTables {
   const float* of(std::int64_t position) const { return tables_[static_cast<std::size_t>(position)]; }
   // The column that a position's levels go to.
   std::int32_t slot(std::int64_t position) const { return slots_[static_cast<std::size_t>(position)]; }
+  SymbolPlace symbol(std::int64_t position) const { return symbols_[static_cast<std::size_t>(position)]; }
   std::span<const CascadeStep> first_steps() const { return first_steps_; }
   std::int64_t blocks() const { return std::ssize(widths_); }
   // Of the block's widest position.
@@ -70,8 +71,8 @@ class LevelTables {
   std::span<const LonePosition> lone_positions() const { return lone_positions_; }
 
  private:
-  // widths, symbols [dim].
-  void assign_steps(std::span<const int> widths, std::span<const SymbolPlace> symbols);
+  // widths [dim].
+  void assign_steps(std::span<const int> widths);
 
   std::span<const std::int32_t> slots_;  // [dim]
   std::span<const CascadeStep> first_steps_;
@@ -79,6 +80,7 @@ class LevelTables {
   std::vector<const float*> tables_;  // [dim]
   std::vector<int> widths_;           // [blocks]
   std::vector<PlanePiece> pieces_;    // [blocks, max_width]
+  std::vector<SymbolPlace> symbols_;  // [dim]
   std::int64_t symbol_words_ = 0;
   std::vector<LevelStep> level_steps_;
   std::vector<CascadeStep> wide_steps_;

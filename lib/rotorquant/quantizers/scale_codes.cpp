@@ -38,4 +38,19 @@ std::int32_t ScaleCodes::nearest(double energy) const {
       energies_.begin());
 }
 
+std::uint32_t ScaleCodes::nearest_between(Isa isa, const float* least, const float* most,
+                                          std::int32_t* codes) const {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return nearest_between_avx512(least, most, codes);
+  if (isa == Isa::avx2)
+    return nearest_between_avx2(least, most, codes) | nearest_between_avx2(least + 8, most + 8, codes + 8)
+                                                          << 8;
+#endif
+  (void)isa;
+  (void)least;
+  (void)most;
+  (void)codes;
+  return 0;
+}
+
 }  // namespace rotorquant

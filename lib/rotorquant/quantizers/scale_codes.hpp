@@ -28,10 +28,14 @@ class ScaleCodes {
 
   std::int32_t nearest(double energy) const;
   // Of sixteen squared norms between `least` and `most`: their codes, where the bits of the result say that
-  // the bounds leave no other. AVX-512.
-  std::uint32_t nearest_between(const float* least, const float* most, std::int32_t* codes) const;
+  // the bounds leave no other. Without vector instructions none are known.
+  std::uint32_t nearest_between(Isa isa, const float* least, const float* most, std::int32_t* codes) const;
 
  private:
+  std::uint32_t nearest_between_avx512(const float* least, const float* most, std::int32_t* codes) const;
+  // Of eight.
+  std::uint32_t nearest_between_avx2(const float* least, const float* most, std::int32_t* codes) const;
+
   std::vector<float> scales_;
   std::vector<double> energies_;
   double least_energy_ = 0.0;

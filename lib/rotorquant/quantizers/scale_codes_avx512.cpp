@@ -7,8 +7,8 @@
 namespace rotorquant {
 using namespace avx512;
 
-ROTORQUANT_AVX512 std::uint32_t ScaleCodes::nearest_between(const float* least, const float* most,
-                                                            std::int32_t* codes) const {
+ROTORQUANT_AVX512 std::uint32_t ScaleCodes::nearest_between_avx512(const float* least, const float* most,
+                                                                   std::int32_t* codes) const {
   // log2(2^e m) ~ e - 5/3 + 2 m - m^2 / 3 for m in [1, 2), off by less than a hundredth.
   const __m512 low = _mm512_loadu_ps(least), high = _mm512_loadu_ps(most);
   const __m512 mantissa = _mm512_getmant_ps(low, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);

@@ -199,7 +199,8 @@ TEST(CalibratedColumns, CascadesOfAnyLayersAreTheSameInEveryInstructionSet) {
 // squares of float32 hold: the estimates leave out no centroid that is the nearest and bound its distance.
 TEST(CentroidSearch, FindsTheFirstOfTheNearestAndEstimatesHold) {
   RandomStream random(11, Purpose::synthetic);
-  const bool estimates_run = isa_supported(Isa::avx512) && vnni_supported();
+  std::vector<Isa> estimating_isas = other_isas();
+  std::erase_if(estimating_isas, [](Isa isa) { return !CentroidGrid::estimates_with(isa); });
   std::int64_t decided = 0, estimated = 0;
   for (const std::int64_t dim : dims) {
     for (const std::int64_t count : {1, 2, 8, 9, 16, 17, 31, 32, 33}) {
@@ -225,16 +226,21 @@ TEST(CentroidSearch, FindsTheFirstOfTheNearestAndEstimatesHold) {
       CascadeProgram program{{}, {}, std::vector<float>(n, 1.0F)};  // none
       for (std::size_t i = 0; i < n; ++i) program.slots.push_back(static_cast<std::int32_t>(i));
       ScratchFloats columns, words;
-      CentroidEstimates estimates;
-      std::uint32_t outside = ~0U;
-      const bool estimating = estimates_run && grid.keys().usable();
+      struct Estimated {
+        Isa isa;
+        CentroidEstimates of;
+        std::uint32_t outside = ~0U;
+      };
+      std::vector<Estimated> estimates;
       EXPECT_EQ(grid.keys().usable(), count <= CentroidGrid::together);
-      if (estimating) {
+      for (const Isa isa : estimating_isas) {
+        if (!grid.keys().usable()) break;
+        Estimated& own = estimates.emplace_back(Estimated{isa, {}});
         auto* place = reinterpret_cast<std::int32_t*>(words.reserve(32 * grid.keys().words()));
-        outside = load_keys(Isa::avx512, {x.data(), ElementType::float32, 32, dim}, shift.data(), program,
-                            &grid.keys(), columns.reserve(32 * dim), place);
-        grid.estimate(place, estimates);
-        EXPECT_EQ(outside >> 7 & 1U, 1U);
+        own.outside = load_keys(isa, {x.data(), ElementType::float32, 32, dim}, shift.data(), program,
+                                &grid.keys(), columns.reserve(32 * dim), place);
+        grid.estimate(isa, place, own.of);
+        EXPECT_EQ(own.outside >> 7 & 1U, 1U);
       }
       for (std::size_t v = 0; v < 32; ++v) {
         std::vector<float> shifted(n);
@@ -252,31 +258,34 @@ TEST(CentroidSearch, FindsTheFirstOfTheNearestAndEstimatesHold) {
         }
         EXPECT_EQ(search.nearest(Isa::serial, shifted.data()), nearest);
         for (const Isa isa : other_isas()) EXPECT_EQ(search.nearest(isa, shifted.data()), nearest);
-        if (!estimating || (outside >> v & 1U) != 0) continue;
-        ++estimated;
-        const std::uint32_t candidates = estimates.candidates[v];
-        EXPECT_EQ(search.nearest(Isa::avx512, shifted.data(), candidates), nearest)
-            << "dim " << dim << ", " << count << " centroids, key " << v;
-        if ((estimates.decided >> v & 1U) == 0) continue;
-        ++decided;
-        EXPECT_EQ(candidates, 1U << nearest);
-        EXPECT_EQ(estimates.nearest[v], nearest);
         const double energy =
             squared_distance(Isa::serial, shifted.data(),
                              centroids.data() + static_cast<std::size_t>(nearest) * n, nullptr, dim);
-        EXPECT_LE(estimates.least[v], energy) << "dim " << dim << ", " << count << " centroids, key " << v;
-        EXPECT_GE(estimates.most[v], energy) << "dim " << dim << ", " << count << " centroids, key " << v;
+        for (const auto& [isa, found, outside] : estimates) {
+          if ((outside >> v & 1U) != 0) continue;
+          ++estimated;
+          const std::uint32_t candidates = found.candidates[v];
+          EXPECT_EQ(search.nearest(isa, shifted.data(), candidates), nearest)
+              << isa_name(isa) << ", dim " << dim << ", " << count << " centroids, key " << v;
+          if ((found.decided >> v & 1U) == 0) continue;
+          ++decided;
+          EXPECT_EQ(candidates, 1U << nearest);
+          EXPECT_EQ(found.nearest[v], nearest);
+          EXPECT_LE(found.least[v], energy)
+              << isa_name(isa) << ", dim " << dim << ", " << count << " centroids, key " << v;
+          EXPECT_GE(found.most[v], energy)
+              << isa_name(isa) << ", dim " << dim << ", " << count << " centroids, key " << v;
+        }
       }
     }
   }
-  if (estimates_run) {  // most keys need no float64
+  if (!estimating_isas.empty()) {  // most keys need no float64
     EXPECT_GT(estimated, 4000);
     EXPECT_GT(decided, estimated / 3);
   }
 }
 
 TEST(ScaleCodes, BoundsThatLeaveOneCodeGiveTheNearest) {
-  if (!isa_supported(Isa::avx512)) GTEST_SKIP() << "no AVX-512";
   RandomStream random(12, Purpose::synthetic);
   for (const ScaleCode& code : {ScaleCode{6, 4, 0}, ScaleCode{8, 8, -15}, ScaleCode{1, 1, 3}}) {
     for (const std::int64_t dim : {1, 64, 129}) {
@@ -296,16 +305,18 @@ TEST(ScaleCodes, BoundsThatLeaveOneCodeGiveTheNearest) {
           if (v == 4) least[v] = -least[v];
           if (v == 5) most[v] = std::numeric_limits<float>::infinity();
         }
-        std::int32_t found[16];
-        const std::uint32_t known = codes.nearest_between(least, most, found);
-        for (std::uint32_t v = 0; v < 16; ++v) {
-          if ((known >> v & 1U) == 0) continue;
-          ++known_count;
-          EXPECT_EQ(found[v], codes.nearest(static_cast<double>(least[v]))) << least[v];
-          EXPECT_EQ(found[v], codes.nearest(static_cast<double>(most[v]))) << most[v];
+        for (const Isa isa : other_isas()) {
+          std::int32_t found[16];
+          const std::uint32_t known = codes.nearest_between(isa, least, most, found);
+          for (std::uint32_t v = 0; v < 16; ++v) {
+            if ((known >> v & 1U) == 0) continue;
+            ++known_count;
+            EXPECT_EQ(found[v], codes.nearest(static_cast<double>(least[v]))) << least[v];
+            EXPECT_EQ(found[v], codes.nearest(static_cast<double>(most[v]))) << most[v];
+          }
         }
       }
-      EXPECT_GT(known_count, 200 * 16 / 2);
+      EXPECT_GE(known_count, std::ssize(other_isas()) * 200 * 16 / 2);
     }
   }
 }

@@ -1,0 +1,98 @@
+// Columns of calibrated keys to rows, eight keys at a time: transposed, then with scales and their centroids'
+// offsets, of which rows are at hand whatever their number.
+#include "rotorquant/quantizers/calibrated_columns.hpp"
+
+#if defined(__x86_64__)
+#include <algorithm>
+
+#include "rotorquant/core/transpose_avx2.hpp"
+
+namespace rotorquant {
+namespace {
+
+using namespace avx2;
+
+constexpr std::int64_t line = 64;  // bytes
+
+// Where the columns of a block go.
+struct RowEnds {
+  const float* columns;
+  const float* scales;
+  const std::int32_t* centroids;
+  const OffsetTables& offsets;
+  const HostTensor& x;
+};
+
+// Coordinates [first, first + 8) of the keys [begin, begin + 8), the columns beyond the last being zeros, to
+// rows of whole lines.
+template <ElementType type>
+ROTORQUANT_AVX2_INLINE void write_square(const RowEnds& ends, std::int64_t begin, std::int64_t first,
+                                         std::uint8_t* rows) {
+  __m256 square[lanes];
+  const float* column = ends.columns + first * cascade_lanes + begin;
+  const std::int64_t left = ends.x.cols - first;
+  if (left >= lanes) {
+    for (std::int64_t i = 0; i < lanes; ++i) square[i] = _mm256_load_ps(column + i * cascade_lanes);
+  } else {
+    for (std::int64_t i = 0; i < lanes; ++i)
+      square[i] = i < left ? _mm256_load_ps(column + i * cascade_lanes) : _mm256_setzero_ps();
+  }
+  transpose_eight(square);
+#pragma GCC unroll 8
+  for (std::int64_t i = 0; i < lanes; ++i) {
+    const __m256 scale = _mm256_broadcast_ss(ends.scales + begin + i);
+    const float* offset = ends.offsets.row(ends.centroids[begin + i]) + first;
+    store<type>(_mm256_fmadd_ps(scale, square[i], _mm256_loadu_ps(offset)), rows + i * line, 0);
+  }
+}
+
+// Lines of the keys [begin, begin + 8), as far as x has them.
+template <bool past_caches>
+ROTORQUANT_AVX2_INLINE void write_lines(const HostTensor& x, const std::uint8_t* lines, std::int64_t begin,
+                                        std::int64_t first_byte) {
+  const std::int64_t row_bytes = x.cols * element_bytes(x.type);
+  const std::int64_t count = std::min(lanes, x.rows - begin);
+  const std::int64_t bytes = std::min(line, row_bytes - first_byte);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint8_t* place = x.row(begin + i) + first_byte;
+    const auto* from = reinterpret_cast<const __m256i*>(lines + i * line);
+    if constexpr (past_caches) {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(place), _mm256_load_si256(from));
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(place) + 1, _mm256_load_si256(from + 1));
+    } else if (bytes == line) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), _mm256_load_si256(from));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(place) + 1, _mm256_load_si256(from + 1));
+    } else {
+      std::memcpy(place, from, static_cast<std::size_t>(bytes));
+    }
+  }
+}
+
+template <ElementType type, bool past_caches>
+ROTORQUANT_AVX2 void write_rows_of(const RowEnds& ends) {
+  constexpr std::int64_t together = line / element_bytes(type);
+  alignas(line) std::uint8_t lines[lanes * line];
+  for (std::int64_t begin = 0; begin < ends.x.rows; begin += lanes) {
+    for (std::int64_t first = 0; first < ends.x.cols; first += together) {
+      for (std::int64_t own = 0; own < together && first + own < ends.x.cols; own += lanes)
+        write_square<type>(ends, begin, first + own, lines + own * element_bytes(type));
+      write_lines<past_caches>(ends.x, lines, begin, first * element_bytes(type));
+    }
+  }
+}
+
+}  // namespace
+
+void write_rows_avx2(const float* columns, const float* scales, const std::int32_t* centroids,
+                     const OffsetTables& offsets, bool stream, const HostTensor& x) {
+  const bool past_caches = stream && x.cols * element_bytes(x.type) % line == 0 &&
+                           reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
+  const RowEnds ends{columns, scales, centroids, offsets, x};
+  dispatch_type(x.type, [&]<ElementType type>() {
+    if (past_caches) return write_rows_of<type, true>(ends);
+    write_rows_of<type, false>(ends);
+  });
+}
+
+}  // namespace rotorquant
+#endif
