@@ -14,6 +14,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 takes the deliberately undefined operands of its own AVX-512 intrinsics for uninitialised variables.
   target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  # GCC 13 sees a copy beyond its end in fmt's large numbers, and takes a reference that a function returns for one to
+  # that function's arguments.
+  target_compile_options(rotorquant_compile_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds -Wno-dangling-reference>)
+endif()
 if(ROTORQUANT_NATIVE)
   target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
