@@ -78,6 +78,19 @@ ROTORQUANT_AVX2_INLINE __m256i minus_indices(const int (&words)[bits]) {
   return sum;
 }
 
+// The last `count` <= 4 of a plane's bytes, zeros above; without a loop where the plane has four.
+inline int last_bytes(const std::uint8_t* plane, std::int64_t size, std::int64_t count) {
+  constexpr std::int64_t together = sizeof(std::uint32_t);
+  std::uint32_t word = 0;
+  if (size >= together) {
+    std::memcpy(&word, plane + size - together, sizeof word);
+    word >>= 8 * (together - count);
+  } else {
+    std::memcpy(&word, plane, static_cast<std::size_t>(count));
+  }
+  return static_cast<int>(word);
+}
+
 template <int bits, bool twice>
 ROTORQUANT_AVX2 void fill_centroids(const std::uint8_t* planes, const float* table, std::int64_t first,
                                     std::int64_t last, std::int64_t cols, const RowBuffer& buffer) {
@@ -106,10 +119,8 @@ ROTORQUANT_AVX2 void fill_centroids(const std::uint8_t* planes, const float* tab
       put_eight(c + 3 * lanes, _mm256_srli_epi32(four, 24));
     }
     if (c == cols) continue;
-    for (int j = 0; j < bits; ++j) {
-      words[j] = 0;
-      std::memcpy(&words[j], row + j * stride + c / 8, static_cast<std::size_t>(stride - c / 8));
-    }
+    const std::int64_t bytes = stride - c / 8;
+    for (int j = 0; j < bits; ++j) words[j] = last_bytes(row + j * stride, stride, bytes);
     for (__m256i left = minus_indices<bits>(words); c < cols; c += lanes, left = _mm256_srli_epi32(left, 8))
       put_eight(c, left);
   }
