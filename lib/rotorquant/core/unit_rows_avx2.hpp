@@ -58,13 +58,23 @@ ROTORQUANT_AVX2_INLINE __m128 measure_rows(const ConstHostTensor& x, std::int64_
     row[i] = x.row(std::min(first + i, x.rows - 1));
     sums[i][0] = sums[i][1] = _mm256_setzero_ps();
   }
-  for_each_eight(x.cols, [&](std::int64_t c, int half) ROTORQUANT_AVX2_LAMBDA {
+  std::int64_t c = 0;
+  for (; c + 2 * lanes <= x.cols; c += 2 * lanes) {
+    for (int i = 0; i < measured_rows; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        const __m256 numbers = load<type>(row[i], c + half * lanes);
+        sums[i][half] = add_float_squares<type>(sums[i][half], numbers);
+        each(i, c + half * lanes, numbers);
+      }
+    }
+  }
+  for (int half = 0; c < x.cols; c += lanes, ++half) {
     for (int i = 0; i < measured_rows; ++i) {
       const __m256 numbers = load<type>(row[i], c, x.cols - c);
       sums[i][half] = add_float_squares<type>(sums[i][half], numbers);
       each(i, c, numbers);
     }
-  });
+  }
 
   const __m128 squares = fold_four(sums);
   __m128 found = _mm_sqrt_ps(squares);

@@ -63,36 +63,43 @@ ROTORQUANT_AVX2_INLINE void transform_block(float* row, const float* signs, std:
                                             const typename Sink::Row& out) {
   constexpr int size = registers * static_cast<int>(lanes);
   const __m256 scale = _mm256_set1_ps(static_cast<float>(1.0 / std::sqrt(static_cast<double>(size * parts))));
-  const auto put = [&](std::int64_t c, __m256 values) ROTORQUANT_AVX2_LAMBDA {
-    __m256 scaled = _mm256_mul_ps(values, scale);
-    if (transpose) scaled = _mm256_mul_ps(_mm256_loadu_ps(signs + c), scaled);
-    out.store(to, c, scaled);
+  const auto finish = [&](std::int64_t c, __m256 values) ROTORQUANT_AVX2_LAMBDA {
+    const __m256 scaled = _mm256_mul_ps(values, scale);
+    return transpose ? _mm256_mul_ps(_mm256_loadu_ps(signs + c), scaled) : scaled;
+  };
+  const auto put = [&](std::int64_t c, __m256 a, __m256 b) ROTORQUANT_AVX2_LAMBDA {
+    out.store(to, c / lanes, finish(c, a), finish(c + lanes, b));
   };
   __m256 v[registers];
   for (int part = 0; part < parts; ++part) {
     const std::int64_t begin = first + part * size;
     transform_part<registers, transpose>(row + begin, signs + begin, v);
-    for (int i = 0; i < registers; ++i) {
+    for (int i = 0; i < registers; i += 2) {
       if (parts == 1) {
-        put(begin + i * lanes, v[i]);
+        put(begin + i * lanes, v[i], v[i + 1]);
       } else {
         _mm256_store_ps(row + begin + i * lanes, v[i]);
+        _mm256_store_ps(row + begin + (i + 1) * lanes, v[i + 1]);
       }
     }
   }
   if constexpr (parts > 1) {
-    __m256 across[parts];
-    for (std::int64_t c = first; c < first + size; c += lanes) {
-      for (int part = 0; part < parts; ++part) across[part] = _mm256_load_ps(row + c + part * size);
-      butterflies(across);
-      for (int part = 0; part < parts; ++part) put(c + part * size, across[part]);
+    for (std::int64_t c = first; c < first + size; c += 2 * lanes) {
+      __m256 low[parts], high[parts];
+      for (int part = 0; part < parts; ++part) {
+        low[part] = _mm256_load_ps(row + c + part * size);
+        high[part] = _mm256_load_ps(row + c + part * size + lanes);
+      }
+      butterflies(low);
+      butterflies(high);
+      for (int part = 0; part < parts; ++part) put(c + part * size, low[part], high[part]);
     }
   }
 }
 
 template <bool transpose, typename Sink>
-ROTORQUANT_AVX2 void hadamard_rows(const RowSource& source, const float* signs, const Sink sink) {
-  const RowBuffer buffer(source.cols(), source.cols());
+ROTORQUANT_AVX2 void hadamard_rows(RowSource& source, const float* signs, const Sink sink) {
+  const RowBuffer buffer(source.cols(), source.cols(), false);
   const typename Sink::Constants to = sink.constants();
   avx2::for_each_filled(source, buffer, [&](std::int64_t r) ROTORQUANT_AVX2_LAMBDA {
     float* row = buffer.row(r);
@@ -108,7 +115,6 @@ ROTORQUANT_AVX2 void hadamard_rows(const RowSource& source, const float* signs, 
     block.template operator()<8, 1>();
     block.template operator()<4, 1>();
     block.template operator()<2, 1>();
-    block.template operator()<1, 1>();
   });
 }
 
@@ -133,30 +139,33 @@ ROTORQUANT_AVX2 void hadamard_transform_avx2(float* data, std::int64_t size) {
 
 void hadamard_rows_avx2(const float* signs, bool transpose, HostView<const float> x, HostView<float> y) {
   const PlainSink sink{y.data, y.cols};
-  if (transpose) return hadamard_rows<true>(ScaledRows(x), signs, sink);
-  hadamard_rows<false>(ScaledRows(x), signs, sink);
+  ScaledRows source(x);
+  if (transpose) return hadamard_rows<true>(source, signs, sink);
+  hadamard_rows<false>(source, signs, sink);
 }
 
 void hadamard_rows_avx2(const float* signs, const ConstHostTensor& x, const float* factors,
                         HostView<float> y) {
-  hadamard_rows<false>(ScaledRows(x, factors), signs, PlainSink{y.data, y.cols});
+  ScaledRows source(x, factors);
+  hadamard_rows<false>(source, signs, PlainSink{y.data, y.cols});
 }
 
 void hadamard_rows_avx2(const float* signs, const ConstHostTensor& x, float* norms,
                         const PlaneCodebook& codebook, std::uint8_t* planes) {
+  UnitRows source(x, norms);
   avx2::with_plane_sink(planes, codebook, x.cols,
-                        [&](const auto& sink) { hadamard_rows<false>(UnitRows(x, norms), signs, sink); });
+                        [&](const auto& sink) { hadamard_rows<false>(source, signs, sink); });
 }
 
 void hadamard_rows_avx2(const float* signs, HostView<const float> y, const float* factors, bool stream,
                         const HostTensor& x) {
-  avx2::with_sink(x, factors, stream,
-                  [&](const auto& sink) { hadamard_rows<true>(ScaledRows(y), signs, sink); });
+  ScaledRows source(y);
+  avx2::with_sink(x, factors, stream, [&](const auto& sink) { hadamard_rows<true>(source, signs, sink); });
 }
 
 void hadamard_rows_avx2(const float* signs, const std::uint8_t* planes, const PlaneCodebook& codebook,
                         const float* factors, bool stream, const HostTensor& x) {
-  const PlaneRows source(planes, codebook, x.rows, x.cols);
+  PlaneRows source(planes, codebook, x.rows, x.cols);
   avx2::with_sink(x, factors, stream, [&](const auto& sink) { hadamard_rows<true>(source, signs, sink); });
 }
 

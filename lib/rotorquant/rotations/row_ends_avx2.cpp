@@ -2,42 +2,64 @@
 #if defined(__x86_64__)
 #include "rotorquant/rotations/row_ends_avx2.hpp"
 
+#include <type_traits>
+
 namespace rotorquant::avx2 {
 namespace {
 
-template <ElementType type>
+// Coordinates of a row from c on, and of its copy.
+template <bool twice>
+ROTORQUANT_AVX2_INLINE void put(float* row, std::int64_t copy, std::int64_t c, __m256 values) {
+  _mm256_store_ps(row + c, values);
+  if constexpr (twice) _mm256_store_ps(row + copy + c, values);
+}
+
+// body(std::bool_constant<whether rows are kept twice>{}).
+template <typename Body>
+void with_twice(const RowBuffer& buffer, const Body& body) {
+  if (buffer.copy() != 0) return body(std::true_type{});
+  body(std::false_type{});
+}
+
+// x(r) times a factor.
+template <ElementType type, bool twice>
+ROTORQUANT_AVX2_INLINE void fill_row(const ConstHostTensor& x, std::int64_t r, float scale,
+                                     const RowBuffer& buffer) {
+  const std::uint8_t* from = x.row(r);
+  float* to = buffer.row(r);
+  const std::int64_t copy = buffer.copy();
+  const __m256 factor = _mm256_set1_ps(scale);
+  std::int64_t c = 0;
+  for (; c + lanes <= x.cols; c += lanes) put<twice>(to, copy, c, _mm256_mul_ps(load<type>(from, c), factor));
+  if (c < x.cols) put<twice>(to, copy, c, _mm256_mul_ps(load<type>(from, c, x.cols - c), factor));
+}
+
+template <ElementType type, bool twice>
 ROTORQUANT_AVX2 void fill_scaled(const ConstHostTensor& x, const float* factors, std::int64_t first,
                                  const RowBuffer& buffer) {
-  for (std::int64_t r = first; r < std::min(first + filled_rows, x.rows); ++r) {
-    const std::uint8_t* from = x.row(r);
-    float* to = buffer.row(r);
-    const __m256 factor = _mm256_set1_ps(factors == nullptr ? 1.0F : factors[r]);
-    for (std::int64_t c = 0; c < x.cols; c += lanes)
-      _mm256_store_ps(to + c, _mm256_mul_ps(load<type>(from, c, x.cols - c), factor));
-  }
+  for (std::int64_t r = first; r < std::min(first + filled_rows, x.rows); ++r)
+    fill_row<type, twice>(x, r, factors == nullptr ? 1.0F : factors[r], buffer);
+}
+
+template <ElementType type>
+ROTORQUANT_AVX2 void measure(const ConstHostTensor& x, std::int64_t first, float* norms, float* factors) {
+  if (first >= x.rows) return;
+  const __m128 found =
+      measure_rows<type>(x, first, norms, [](int, std::int64_t, __m256) ROTORQUANT_AVX2_LAMBDA {});
+  _mm_storeu_ps(factors + first % (2 * filled_rows), found);
 }
 
 // Asks for the rows that come some time after these.
-template <ElementType type>
-ROTORQUANT_AVX2 void fill_units(const ConstHostTensor& x, float* norms, std::int64_t first,
+template <ElementType type, bool twice>
+ROTORQUANT_AVX2 void fill_units(const ConstHostTensor& x, float* norms, float* factors, std::int64_t first,
                                 const RowBuffer& buffer) {
-  float* to[filled_rows];
-  for (int i = 0; i < filled_rows; ++i) to[i] = buffer.row(first + i);
-  constexpr std::int64_t line = 64 / element_bytes(type);
-  const std::uint8_t* next = x.row(first + usual_rows_at_once);
-  const __m128 factors =
-      measure_rows<type>(x, first, norms, [&](int i, std::int64_t c, __m256 values) ROTORQUANT_AVX2_LAMBDA {
-        _mm256_store_ps(to[i] + c, values);
-        if (c % line == 0)
-          _mm_prefetch(reinterpret_cast<const char*>(next + (i * x.cols + c) * element_bytes(type)),
-                       _MM_HINT_T0);
-      });
-  alignas(16) float each[filled_rows];
-  _mm_store_ps(each, factors);
-  for (int i = 0; i < filled_rows; ++i) {
-    const __m256 factor = _mm256_set1_ps(each[i]);
-    for (std::int64_t c = 0; c < x.cols; c += lanes)
-      _mm256_store_ps(to[i] + c, _mm256_mul_ps(_mm256_load_ps(to[i] + c), factor));
+  if (first == 0) measure<type>(x, 0, norms, factors);
+  measure<type>(x, first + filled_rows, norms, factors);
+  constexpr std::int64_t line = 64;
+  for (std::int64_t r = first; r < std::min(first + filled_rows, x.rows); ++r) {
+    const auto* next = reinterpret_cast<const char*>(x.row(r + usual_rows_at_once));
+    for (std::int64_t i = 0; i < x.cols * element_bytes(type); i += line) _mm_prefetch(next + i, _MM_HINT_T0);
+    fill_row<type, twice>(x, r, factors[r % (2 * filled_rows)], buffer);
   }
 }
 
@@ -56,7 +78,20 @@ ROTORQUANT_AVX2_INLINE __m256i minus_indices(const int (&words)[bits]) {
   return sum;
 }
 
-template <int bits>
+// The last `count` <= 4 of a plane's bytes, zeros above; without a loop where the plane has four.
+inline int last_bytes(const std::uint8_t* plane, std::int64_t size, std::int64_t count) {
+  constexpr std::int64_t together = sizeof(std::uint32_t);
+  std::uint32_t word = 0;
+  if (size >= together) {
+    std::memcpy(&word, plane + size - together, sizeof word);
+    word >>= 8 * (together - count);
+  } else {
+    std::memcpy(&word, plane, static_cast<std::size_t>(count));
+  }
+  return static_cast<int>(word);
+}
+
+template <int bits, bool twice>
 ROTORQUANT_AVX2 void fill_centroids(const std::uint8_t* planes, const float* table, std::int64_t first,
                                     std::int64_t last, std::int64_t cols, const RowBuffer& buffer) {
   const __m256 low = _mm256_load_ps(table), high = _mm256_load_ps(table + lanes);
@@ -70,35 +105,41 @@ ROTORQUANT_AVX2 void fill_centroids(const std::uint8_t* planes, const float* tab
   const std::int64_t stride = plane_bytes(cols);
   for (std::int64_t r = first; r < last; ++r) {
     const std::uint8_t* row = planes + r * bits * stride;
-    float* to = buffer.row(r);
+    const auto put_eight = [&](std::int64_t c, __m256i index) ROTORQUANT_AVX2_LAMBDA {
+      put<twice>(buffer.row(r), buffer.copy(), c, look_up(index));
+    };
     int words[bits];
     std::int64_t c = 0;
     for (; c + 4 * lanes <= cols; c += 4 * lanes) {
       for (int j = 0; j < bits; ++j) std::memcpy(&words[j], row + j * stride + c / 8, sizeof words[j]);
       const __m256i four = minus_indices<bits>(words);
-      _mm256_store_ps(to + c, look_up(four));
-      _mm256_store_ps(to + c + lanes, look_up(_mm256_srli_epi32(four, 8)));
-      _mm256_store_ps(to + c + 2 * lanes, look_up(_mm256_srli_epi32(four, 16)));
-      _mm256_store_ps(to + c + 3 * lanes, look_up(_mm256_srli_epi32(four, 24)));
+      put_eight(c, four);
+      put_eight(c + lanes, _mm256_srli_epi32(four, 8));
+      put_eight(c + 2 * lanes, _mm256_srli_epi32(four, 16));
+      put_eight(c + 3 * lanes, _mm256_srli_epi32(four, 24));
     }
     if (c == cols) continue;
-    for (int j = 0; j < bits; ++j) {
-      words[j] = 0;
-      std::memcpy(&words[j], row + j * stride + c / 8, static_cast<std::size_t>(stride - c / 8));
-    }
+    const std::int64_t bytes = stride - c / 8;
+    for (int j = 0; j < bits; ++j) words[j] = last_bytes(row + j * stride, stride, bytes);
     for (__m256i left = minus_indices<bits>(words); c < cols; c += lanes, left = _mm256_srli_epi32(left, 8))
-      _mm256_store_ps(to + c, look_up(left));
+      put_eight(c, left);
   }
 }
 
 }  // namespace
 
-void ScaledRows::fill(std::int64_t first, const RowBuffer& buffer) const {
-  dispatch_type(x_.type, [&]<ElementType type>() { fill_scaled<type>(x_, factors_, first, buffer); });
+void ScaledRows::fill(std::int64_t first, const RowBuffer& buffer) {
+  with_twice(buffer, [&](auto twice) {
+    dispatch_type(x_.type,
+                  [&]<ElementType type>() { fill_scaled<type, twice()>(x_, factors_, first, buffer); });
+  });
 }
 
-void UnitRows::fill(std::int64_t first, const RowBuffer& buffer) const {
-  dispatch_type(x_.type, [&]<ElementType type>() { fill_units<type>(x_, norms_, first, buffer); });
+void UnitRows::fill(std::int64_t first, const RowBuffer& buffer) {
+  with_twice(buffer, [&](auto twice) {
+    dispatch_type(
+        x_.type, [&]<ElementType type>() { fill_units<type, twice()>(x_, norms_, factors_, first, buffer); });
+  });
 }
 
 PlaneRows::PlaneRows(const std::uint8_t* planes, const PlaneCodebook& codebook, std::int64_t rows,
@@ -108,12 +149,14 @@ PlaneRows::PlaneRows(const std::uint8_t* planes, const PlaneCodebook& codebook, 
   for (std::size_t i = 0; i < table_.size(); ++i) table_[i] = codebook.centroids[-i % size];
 }
 
-void PlaneRows::fill(std::int64_t first, const RowBuffer& buffer) const {
+void PlaneRows::fill(std::int64_t first, const RowBuffer& buffer) {
   const std::int64_t last = std::min(first + filled_rows, rows());
   const float* table = table_.data();
-  if (bits_ == 2) return fill_centroids<2>(planes_, table, first, last, cols(), buffer);
-  if (bits_ == 3) return fill_centroids<3>(planes_, table, first, last, cols(), buffer);
-  fill_centroids<4>(planes_, table, first, last, cols(), buffer);
+  with_twice(buffer, [&](auto twice) {
+    if (bits_ == 2) return fill_centroids<2, twice()>(planes_, table, first, last, cols(), buffer);
+    if (bits_ == 3) return fill_centroids<3, twice()>(planes_, table, first, last, cols(), buffer);
+    fill_centroids<4, twice()>(planes_, table, first, last, cols(), buffer);
+  });
 }
 
 }  // namespace rotorquant::avx2

@@ -27,26 +27,41 @@ constexpr std::int64_t whole_registers(std::int64_t count) {
 inline constexpr int filled_rows = 4;
 static_assert(filled_rows == measured_rows);
 
-// The buffer: the rows being turned and those being filled, on whole cache lines, with zeros between them.
+// The buffer: the rows being turned and those being filled, with zeros beyond each. Where rows are kept twice,
+// a row begins on a cache line and its copy half a line later: of eight floats next to a register's, one of
+// the two has all in one line, and loads from two lines take twice as long.
 class RowBuffer {
  public:
-  // Rows whose first `filled` coordinates sources fill, and kernels load up to 8 coordinates beyond `loaded`.
-  RowBuffer(std::int64_t filled, std::int64_t loaded) {
-    static thread_local ScratchFloats scratch;
-    const std::int64_t begin = whole_registers(filled);
-    stride_ = (std::max(begin, whole_registers(loaded)) + margin + line - 1) / line * line;
-    rows_ = scratch.reserve(margin + kept * stride_) + margin;
-    for (std::int64_t r = 0; r < kept; ++r) std::fill(row(r) + begin, row(r) + stride_, 0.0F);
+  // Rows of which sources fill the first `filled` coordinates and kernels turn `turned`, up to four more.
+  ROTORQUANT_AVX2_INLINE RowBuffer(std::int64_t filled, std::int64_t turned, bool twice) {
+    constexpr std::int64_t line = 16;  // floats
+    const std::int64_t end = whole_registers(filled);
+    const std::int64_t length = (std::max(end, whole_registers(turned)) + margin + line - 1) / line * line;
+    copy_ = twice ? length + lanes : 0;
+    stride_ = twice ? 2 * length + line : length;
+    rows_ = reserve(margin + kept * stride_) + margin;
+    for (std::int64_t r = 0; r < kept; ++r) {
+      for (std::int64_t c = end; c < end + margin; c += lanes) {
+        _mm256_store_ps(row(r) + c, _mm256_setzero_ps());
+        _mm256_store_ps(row(r) + copy_ + c, _mm256_setzero_ps());
+      }
+    }
   }
   ROTORQUANT_AVX2_INLINE float* row(std::int64_t r) const { return rows_ + r % kept * stride_; }
+  // From a row to its copy, in floats; 0 where rows are kept once.
+  std::int64_t copy() const { return copy_; }
 
  private:
   static constexpr std::int64_t kept = 2 * filled_rows;
-  static constexpr std::int64_t line = 16;    // floats
   static constexpr std::int64_t margin = 16;  // floats
 
+  static float* reserve(std::int64_t floats) {
+    static thread_local ScratchFloats scratch;
+    return scratch.reserve(floats);
+  }
+
   float* rows_;
-  std::int64_t stride_;
+  std::int64_t stride_, copy_;
 };
 
 class RowSource {
@@ -58,8 +73,9 @@ class RowSource {
 
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
-  // Rows [first, first + filled_rows), first < rows(), or as many of them as there are.
-  virtual void fill(std::int64_t first, const RowBuffer& buffer) const = 0;
+  // Rows [first, first + filled_rows), first < rows(), or as many of them as there are. Called for all rows
+  // in order.
+  virtual void fill(std::int64_t first, const RowBuffer& buffer) = 0;
 
  private:
   std::int64_t rows_, cols_;
@@ -67,8 +83,7 @@ class RowSource {
 
 // body(r) for the rows in order, `together` at a time, each long after it was filled.
 template <int together = 1, typename Body>
-ROTORQUANT_AVX2_INLINE void for_each_filled(const RowSource& source, const RowBuffer& buffer,
-                                            const Body& body) {
+ROTORQUANT_AVX2_INLINE void for_each_filled(RowSource& source, const RowBuffer& buffer, const Body& body) {
   static_assert(filled_rows % together == 0);
   const std::int64_t rows = source.rows();
   if (rows > 0) source.fill(0, buffer);
@@ -85,29 +100,32 @@ class ScaledRows final : public RowSource {
       : RowSource(x.rows, x.cols), x_(x), factors_(factors) {}
   explicit ScaledRows(HostView<const float> x)
       : ScaledRows({x.data, ElementType::float32, x.rows, x.cols}, nullptr) {}
-  void fill(std::int64_t first, const RowBuffer& buffer) const override;
+  void fill(std::int64_t first, const RowBuffer& buffer) override;
 
  private:
   ConstHostTensor x_;
   const float* factors_;
 };
 
-// Rows times their unit factors, whose norms [x.rows] it finds.
+// Rows times their unit factors, whose norms [x.rows] it finds: of four rows ahead of those that it fills, so
+// that these do not wait for a root and a division.
 class UnitRows final : public RowSource {
  public:
-  UnitRows(const ConstHostTensor& x, float* norms) : RowSource(x.rows, x.cols), x_(x), norms_(norms) {}
-  void fill(std::int64_t first, const RowBuffer& buffer) const override;
+  UnitRows(const ConstHostTensor& x, float* norms)
+      : RowSource(x.rows, x.cols), x_(x), norms_(norms), factors_() {}
+  void fill(std::int64_t first, const RowBuffer& buffer) override;
 
  private:
   ConstHostTensor x_;
   float* norms_;
+  float factors_[2 * filled_rows];  // of row r at r modulo their number
 };
 
 // The centroids of the indices in planes [rows, bits * plane_bytes(cols)].
 class PlaneRows final : public RowSource {
  public:
   PlaneRows(const std::uint8_t* planes, const PlaneCodebook& codebook, std::int64_t rows, std::int64_t cols);
-  void fill(std::int64_t first, const RowBuffer& buffer) const override;
+  void fill(std::int64_t first, const RowBuffer& buffer) override;
 
  private:
   const std::uint8_t* planes_;
@@ -115,17 +133,21 @@ class PlaneRows final : public RowSource {
   alignas(32) std::array<float, 16> table_;  // entry -i modulo 2^bits is centroid i
 };
 
+// Rows of sinks take registers by their number, from where the row was last advanced to: two at a time, or one
+// of which `count` coordinates are there.
 struct PlainSink {
   struct Constants {};
   struct Row {
     float* data;
 
-    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t c, __m256 values) const {
-      _mm256_storeu_ps(data + c, values);
+    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t k, __m256 first, __m256 second) const {
+      _mm256_storeu_ps(data + k * lanes, first);
+      _mm256_storeu_ps(data + (k + 1) * lanes, second);
     }
-    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t c, __m256 values, std::int64_t count) const {
-      avx2::store<ElementType::float32>(values, data, c, count);
+    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t k, __m256 values, std::int64_t count) const {
+      avx2::store<ElementType::float32>(values, data, k * lanes, count);
     }
+    ROTORQUANT_AVX2_INLINE void advance(std::int64_t registers) { data += registers * lanes; }
   };
   ROTORQUANT_AVX2_INLINE Constants constants() const { return {}; }
   ROTORQUANT_AVX2_INLINE Row row(std::int64_t r) const { return {data + r * cols}; }
@@ -141,16 +163,23 @@ struct ScaledSink {
     std::uint8_t* data;
     __m256 factor;
 
-    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t c, __m256 values) const {
-      const __m256 scaled = _mm256_mul_ps(values, factor);
-      if constexpr (past_caches) {
-        avx2::stream<type>(scaled, data, c);
-      } else {
-        avx2::store<type>(scaled, data, c);
-      }
+    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t k, __m256 first, __m256 second) const {
+      const auto put = [&](std::int64_t place, __m256 values) ROTORQUANT_AVX2_LAMBDA {
+        const __m256 scaled = _mm256_mul_ps(values, factor);
+        if constexpr (past_caches) {
+          avx2::stream<type>(scaled, data, place);
+        } else {
+          avx2::store<type>(scaled, data, place);
+        }
+      };
+      put(k * lanes, first);
+      put((k + 1) * lanes, second);
     }
-    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t c, __m256 values, std::int64_t count) const {
-      avx2::store<type>(_mm256_mul_ps(values, factor), data, c, count);
+    ROTORQUANT_AVX2_INLINE void store(Constants, std::int64_t k, __m256 values, std::int64_t count) const {
+      avx2::store<type>(_mm256_mul_ps(values, factor), data, k * lanes, count);
+    }
+    ROTORQUANT_AVX2_INLINE void advance(std::int64_t registers) {
+      data += registers * lanes * element_bytes(type);
     }
   };
   ROTORQUANT_AVX2_INLINE Constants constants() const { return {}; }
@@ -173,18 +202,27 @@ struct PlaneSink {
     std::uint8_t* planes;
     std::int64_t stride;
 
-    ROTORQUANT_AVX2_INLINE void store(const Constants& constants, std::int64_t c, __m256 values) const {
-      store(constants, c, values, lanes);
+    ROTORQUANT_AVX2_INLINE void store(const Constants& constants, std::int64_t k, __m256 first,
+                                      __m256 second) const {
+      __m256 low[bits], high[bits];
+      constants.search(first, low);
+      constants.search(second, high);
+      for (int j = 0; j < bits; ++j) {
+        const int bytes = _mm256_movemask_ps(low[j]) | _mm256_movemask_ps(high[j]) << 8;
+        std::memcpy(planes + j * stride + k, &bytes, 2);
+      }
     }
-    ROTORQUANT_AVX2_INLINE void store(const Constants& constants, std::int64_t c, __m256 values,
+    ROTORQUANT_AVX2_INLINE void store(const Constants& constants, std::int64_t k, __m256 values,
                                       std::int64_t count) const {
       __m256 masks[bits];
       constants.search(values, masks);
       for (int j = 0; j < bits; ++j) {
         const auto byte = static_cast<unsigned>(_mm256_movemask_ps(masks[j]));
-        planes[j * stride + c / lanes] = static_cast<std::uint8_t>(byte & ((1U << count) - 1U));
+        planes[j * stride + k] =
+            static_cast<std::uint8_t>(count < lanes ? byte & ((1U << count) - 1U) : byte);
       }
     }
+    ROTORQUANT_AVX2_INLINE void advance(std::int64_t registers) { planes += registers; }
   };
   ROTORQUANT_AVX2_INLINE Constants constants() const {
     return {ScalarSearch<bits>(search_tree<bits>(*codebook))};

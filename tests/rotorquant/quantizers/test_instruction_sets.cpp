@@ -9,7 +9,9 @@
 #include "rotorquant/core/elements.hpp"
 #include "rotorquant/core/half.hpp"
 #include "rotorquant/core/random.hpp"
+#include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/quantizers/scalar_codec.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 #include "rotorquant/quantizers/stored_norm.hpp"
 #include "rotorquant/rotations/registry.hpp"
 
@@ -111,6 +113,35 @@ TEST_P(EveryInstructionSet, EqualsSerial) {
         }
       }
     }
+  }
+}
+
+// Rows of centroids that go past the caches are those that go through them.
+TEST_P(EveryInstructionSet, StreamsTheSameRows) {
+  const auto& [variant, isa] = GetParam();
+  if (!isa_supported(isa)) GTEST_SKIP() << isa_name(isa) << " is not supported here";
+  RotationSettings settings = variant.settings;
+  settings.isa = isa;
+  constexpr std::int64_t dim = 144;
+  const auto rotation = make_rotation(variant.rotation, dim, 11, settings);
+  const ScalarTables tables(lloyd_max_codebook(CodebookLaw::gaussian, 3, dim));
+  const std::int64_t output_dim = rotation->output_dim();
+  std::vector<std::uint8_t> planes(static_cast<std::size_t>(rows * 3 * plane_bytes(output_dim)));
+  for (std::size_t i = 0; i < planes.size(); ++i) planes[i] = static_cast<std::uint8_t>(37 * i);
+  const std::vector<float> factors(rows, 1.5F);
+  struct alignas(64) Line {
+    std::uint8_t bytes[64];
+  };
+  for (const auto type : {ElementType::float16, ElementType::bfloat16, ElementType::float32}) {
+    const auto bytes = static_cast<std::size_t>(rows * dim * element_bytes(type));
+    std::vector<Line> usual(bytes / sizeof(Line) + 1), streamed(bytes / sizeof(Line) + 1);
+    const bool one = rotation->apply_transpose_of_planes(planes.data(), *tables.registers, factors.data(),
+                                                         false, {usual.data(), type, rows, dim});
+    const bool two = rotation->apply_transpose_of_planes(planes.data(), *tables.registers, factors.data(),
+                                                         true, {streamed.data(), type, rows, dim});
+    finish_streams();
+    EXPECT_EQ(one, two);
+    EXPECT_EQ(std::memcmp(usual.data(), streamed.data(), bytes), 0) << element_type_name(type);
   }
 }
 
