@@ -58,6 +58,7 @@ ROTORQUANT_AVX2_INLINE void eight_to_columns(const ConstHostTensor& x, std::int6
                                              const float* factors, float* columns) {
   const std::uint8_t* rows[lanes];
   for (std::int64_t r = 0; r < lanes; ++r) rows[r] = x.row(std::min(first + r, x.rows - 1));
+  const std::int64_t dim = x.cols;
   const __m256 factor = scaled ? _mm256_loadu_ps(factors) : _mm256_setzero_ps();
   const auto put = [&](std::int64_t c, __m256 column) ROTORQUANT_AVX2_LAMBDA {
     if constexpr (scaled) column = _mm256_mul_ps(column, factor);
@@ -65,18 +66,18 @@ ROTORQUANT_AVX2_INLINE void eight_to_columns(const ConstHostTensor& x, std::int6
   };
   std::int64_t c = 0;
   if constexpr (type != ElementType::float32) {
-    for (; c + two_registers <= x.cols; c += two_registers) {
+    for (; c + two_registers <= dim; c += two_registers) {
       split_halves<type>(rows, c, [&](int i, __m256 column) ROTORQUANT_AVX2_LAMBDA { put(c + i, column); });
     }
   }
-  for (; c < x.cols; c += lanes) {
+  for (; c < dim; c += lanes) {
     __m256 block[lanes];
 #pragma GCC unroll 8
-    for (int r = 0; r < lanes; ++r) block[r] = load<type>(rows[r], c, x.cols - c);
+    for (int r = 0; r < lanes; ++r) block[r] = load<type>(rows[r], c, dim - c);
     transpose_eight(block);
 #pragma GCC unroll 8
     for (int i = 0; i < lanes; ++i) {
-      if (c + i < x.cols) put(c + i, block[i]);
+      if (c + i < dim) put(c + i, block[i]);
     }
   }
 }
@@ -133,24 +134,25 @@ float exact_norm(const ConstHostTensor& x, std::int64_t r) {
 template <ElementType type>
 ROTORQUANT_AVX2 void unit_rows_to_columns(const ConstHostTensor& x, float* norms, float* factors,
                                           float* columns) {
+  alignas(32) float found[column_lanes];
+  unsigned in_range = 0;
   for (std::int64_t first = 0; first < column_lanes; first += lanes) {
     eight_to_columns<type, false>(x, first, nullptr, columns + first);
     const __m256 squares = sums_of_squares<type>(columns + first, x.cols);
-    const __m256 in_range =
-        _mm256_and_ps(_mm256_cmp_ps(squares, _mm256_set1_ps(least_float_square), _CMP_GE_OQ),
-                      _mm256_cmp_ps(squares, _mm256_set1_ps(most_float_square), _CMP_LE_OQ));
-    alignas(32) float found[lanes];
-    _mm256_store_ps(found, _mm256_sqrt_ps(squares));
-    const std::int64_t count = std::min(lanes, x.rows - first);
-    for (unsigned doubtful = ~static_cast<unsigned>(_mm256_movemask_ps(in_range)) & 0xFFU; doubtful != 0;
-         doubtful &= doubtful - 1) {
-      const int r = std::countr_zero(doubtful);
-      if (r < count) found[r] = exact_norm(x, first + r);
-    }
-    const __m256 divisors = _mm256_max_ps(_mm256_load_ps(found), _mm256_set1_ps(norm_floor));
-    _mm256_storeu_ps(factors + first, _mm256_div_ps(_mm256_set1_ps(1.0F), divisors));
-    for (std::int64_t r = 0; r < count; ++r) norms[first + r] = found[r];
+    const __m256 usual = _mm256_and_ps(_mm256_cmp_ps(squares, _mm256_set1_ps(least_float_square), _CMP_GE_OQ),
+                                       _mm256_cmp_ps(squares, _mm256_set1_ps(most_float_square), _CMP_LE_OQ));
+    in_range |= static_cast<unsigned>(_mm256_movemask_ps(usual)) << first;
+    _mm256_store_ps(found + first, _mm256_sqrt_ps(squares));
   }
+  for (unsigned doubtful = ~in_range & ((1U << x.rows) - 1U); doubtful != 0; doubtful &= doubtful - 1) {
+    const int r = std::countr_zero(doubtful);
+    found[r] = exact_norm(x, r);
+  }
+  for (std::int64_t first = 0; first < column_lanes; first += lanes) {
+    const __m256 divisors = _mm256_max_ps(_mm256_load_ps(found + first), _mm256_set1_ps(norm_floor));
+    _mm256_storeu_ps(factors + first, _mm256_div_ps(_mm256_set1_ps(1.0F), divisors));
+  }
+  std::copy_n(found, x.rows, norms);
 }
 
 // To the nearest even bfloat16 in the upper half of each lane, as narrow<>() rounds; of the lower half nothing
