@@ -21,11 +21,11 @@ class PlaneColumns {
   std::int64_t code_bytes() const { return bits * plane_bytes_; }
   // What the columns need, on whole registers.
   std::int64_t floats() const { return (bits * words_ + words_at_once) * lanes; }
-  // Bytes from the first of eight codes on that read() may touch.
-  std::int64_t touched_bytes() const {
+  // Bytes from the first of `rows` codes on that read() may touch, of eight at a time.
+  std::int64_t touched_bytes(std::int64_t rows) const {
     const std::int64_t last = whole_ ? 0 : (bits - 1) * plane_bytes_;
     const std::int64_t words = whole_ ? bits * words_ : words_;
-    return (lanes - 1) * code_bytes() + last + (words + words_at_once - 1) / words_at_once * chunk_bytes;
+    return (rows - 1) * code_bytes() + last + (words + words_at_once - 1) / words_at_once * chunk_bytes;
   }
 
   // codes [8, code_bytes()] -> columns [floats()].

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rotorquant/core/register_tile.hpp"
+#include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
 namespace {
@@ -34,6 +35,18 @@ void column_product(HostView<const float> x, HostView<const float> a, std::int64
   if constexpr (rows > 1) column_product<vectors, (rows > 4 ? 4 : rows / 2)>(x, a, column, y, r);
 }
 
+// The columns from `column` on, fewer than a vector: as a whole one, with zeros behind them.
+void rest_product(HostView<const float> x, HostView<const float> a, std::int64_t column, HostView<float> y) {
+  static thread_local ScratchFloats a_scratch, y_scratch;
+  const std::int64_t count = a.cols - column;
+  float* padded = a_scratch.reserve(a.rows * lane_count);
+  float* products = y_scratch.reserve(x.rows * lane_count);
+  std::fill_n(padded, a.rows * lane_count, 0.0F);
+  for (std::int64_t k = 0; k < a.rows; ++k) std::copy_n(a.row(k) + column, count, padded + k * lane_count);
+  column_product<1>(x, {padded, a.rows, lane_count}, 0, {products, x.rows, lane_count});
+  for (std::int64_t r = 0; r < x.rows; ++r) std::copy_n(products + r * lane_count, count, y.row(r) + column);
+}
+
 }  // namespace
 
 void dense_product(HostView<const float> x, HostView<const float> a, HostView<float> y) {
@@ -41,13 +54,7 @@ void dense_product(HostView<const float> x, HostView<const float> a, HostView<fl
   for (; column + tile_vectors * lane_count <= a.cols; column += tile_vectors * lane_count)
     column_product<tile_vectors>(x, a, column, y);
   for (; column + lane_count <= a.cols; column += lane_count) column_product<1>(x, a, column, y);
-  for (std::int64_t r = 0; r < x.rows && column < a.cols; ++r) {
-    float sums[lane_count] = {};
-    for (std::int64_t k = 0; k < a.rows; ++k) {
-      for (std::int64_t c = column; c < a.cols; ++c) sums[c - column] += x.row(r)[k] * a.row(k)[c];
-    }
-    std::copy_n(sums, a.cols - column, y.row(r) + column);
-  }
+  if (column < a.cols) rest_product(x, a, column, y);
 }
 
 }  // namespace rotorquant

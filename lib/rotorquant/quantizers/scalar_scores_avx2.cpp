@@ -19,6 +19,7 @@ namespace {
 using namespace avx2;
 
 constexpr std::int64_t queries_together = 4;
+constexpr int groups_together = 2;  // of eight rows
 // Most bits of which these kernels take codes; those of more are looked up and scored as rows.
 constexpr int most_column_bits = 4;
 
@@ -48,14 +49,14 @@ ROTORQUANT_AVX2_INLINE void score_queries(const ScoreQueries& queries, float sca
   for (; i < queries.count; ++i) score_row<1>(queries, i, scale, scores, coordinates);
 }
 
-// body(first row, rows, their codes), eight rows at a time. Where the last ones are fewer, or a read of their
+// body(first row, rows, their codes), `together` rows at a time. Where the last ones are fewer, or a read of their
 // columns would go beyond the codes, they are a copy with zeros behind.
-template <int bits, typename Body>
-ROTORQUANT_AVX2_INLINE void for_eight_rows(const PlaneColumns<bits>& columns, const std::uint8_t* planes,
-                                           std::int64_t rows, const Body& body) {
+template <std::int64_t together, int bits, typename Body>
+ROTORQUANT_AVX2_INLINE void for_rows(const PlaneColumns<bits>& columns, const std::uint8_t* planes,
+                                     std::int64_t rows, const Body& body) {
   const std::int64_t code_bytes = columns.code_bytes();
-  const std::int64_t touched = columns.touched_bytes();
-  for (std::int64_t t = 0; t < rows; t += lanes) {
+  const std::int64_t touched = columns.touched_bytes(together);
+  for (std::int64_t t = 0; t < rows; t += together) {
     const std::uint8_t* codes = planes + t * code_bytes;
     const std::int64_t left = (rows - t) * code_bytes;
     if (left < touched) {
@@ -64,13 +65,8 @@ ROTORQUANT_AVX2_INLINE void for_eight_rows(const PlaneColumns<bits>& columns, co
       std::copy_n(codes, left, padded.begin());
       codes = padded.data();
     }
-    body(t, std::min(lanes, rows - t), codes);
+    body(t, std::min(together, rows - t), codes);
   }
-}
-
-// The scales of some rows, zeros beyond them.
-ROTORQUANT_AVX2_INLINE __m256 scales_of(const float* scales, std::int64_t rows) {
-  return load<ElementType::float32>(scales, 0, rows);
 }
 
 template <int bits>
@@ -159,22 +155,25 @@ ROTORQUANT_AVX2_INLINE __m256 fold_columns(__m256 (&sums)[count]) {
   return sums[0];
 }
 
-// Of one query whose products with the centroids are given.
+// Of one query whose products with the centroids are given, of two groups of eight rows, which share the loads of
+// products.
 template <int bits>
-ROTORQUANT_AVX2_INLINE __m256 score_products(const SymbolLines& symbols, std::int64_t blocks,
-                                             const float* products) {
-  constexpr int together = 4;  // of eight registers of symbols: with two sums each, what registers hold
-  __m256 folded[8];
-#pragma GCC unroll 2
+ROTORQUANT_AVX2_INLINE void score_products(const SymbolLines (&symbols)[groups_together], std::int64_t blocks,
+                                           const float* products, __m256 (&scores)[groups_together]) {
+  constexpr int together = 2;  // of eight registers of symbols: with two sums each, what registers hold
+  __m256 folded[groups_together][8];
+#pragma GCC unroll 4
   for (int first = 0; first < 8; first += together) {
-    __m256 sums[2][together];
-    for (auto& half : sums) {
-      for (__m256& sum : half) sum = _mm256_setzero_ps();
+    __m256 sums[groups_together][2][together];
+    for (auto& group : sums) {
+      for (auto& half : group) {
+        for (__m256& sum : half) sum = _mm256_setzero_ps();
+      }
     }
     for (std::int64_t b = 0; b < blocks; ++b) {
 #pragma GCC unroll 4
       for (int q = 0; q < 4; ++q) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int r = first; r < first + together; ++r) {
           Entries<bits> entries;
           for (int i = 0; i < entries.registers; ++i) {
@@ -182,14 +181,19 @@ ROTORQUANT_AVX2_INLINE __m256 score_products(const SymbolLines& symbols, std::in
                 _mm256_load_ps(products + ((32 * b + 8 * q + r) * entries.registers + i) * lanes);
             in_register(entries.values[i]);
           }
-          __m256& sum = sums[q % 2][r - first];
-          sum = _mm256_add_ps(sum, entries.pick(symbols.get(b, r, q)));
+#pragma GCC unroll 2
+          for (int g = 0; g < groups_together; ++g) {
+            __m256& sum = sums[g][q % 2][r - first];
+            sum = _mm256_add_ps(sum, entries.pick(symbols[g].get(b, r, q)));
+          }
         }
       }
     }
-    for (int r = 0; r < together; ++r) folded[first + r] = _mm256_add_ps(sums[0][r], sums[1][r]);
+    for (int g = 0; g < groups_together; ++g) {
+      for (int r = 0; r < together; ++r) folded[g][first + r] = _mm256_add_ps(sums[g][0][r], sums[g][1][r]);
+    }
   }
-  return fold_columns(folded);
+  for (int g = 0; g < groups_together; ++g) scores[g] = fold_columns(folded[g]);
 }
 
 // Of four queries, which share the centroids.
@@ -232,30 +236,41 @@ ROTORQUANT_AVX2 void score_bits(const ScalarTables& tables, const ScoreQueries& 
   static thread_local ScratchFloats word_scratch, line_scratch, product_scratch;
   float* words = word_scratch.reserve(columns.floats());
   float* products = product_scratch.reserve(alone * product_floats);
-  const SymbolLines symbols(line_scratch.reserve(SymbolLines::floats(blocks)));
+  const std::int64_t line_floats = SymbolLines::floats(blocks);
+  float* lines = line_scratch.reserve(groups_together * line_floats);
+  const SymbolLines symbols[groups_together] = {SymbolLines(lines), SymbolLines(lines + line_floats)};
   for (std::int64_t i = 0; i < alone; ++i)
     multiply_entries<bits>(centroids, queries.values + (queries.count - alone + i) * queries.stride,
                            32 * blocks, products + i * product_floats);
-  for_eight_rows(columns, planes, rows,
-                 [&](std::int64_t t, std::int64_t count, const std::uint8_t* codes) ROTORQUANT_AVX2_LAMBDA {
-                   columns.read(codes, words);
-                   symbols.fill(columns, words);
-                   const __m256 scale = scales_of(scales + t, count);
-                   float* out = scores.data + t;
-                   const auto finish = [&](__m256 sums) ROTORQUANT_AVX2_LAMBDA {
-                     store<ElementType::float32>(_mm256_mul_ps(scale, sums), out, 0, count);
-                     out += scores.stride;
-                   };
-                   std::int64_t i = 0;
-                   for (; i + queries_together <= queries.count; i += queries_together) {
-                     __m256 sums[queries_together];
-                     score_together<bits>(symbols, blocks, centroids, queries.values + i * queries.stride,
-                                          queries.stride, sums);
-                     for (const __m256 sum : sums) finish(sum);
-                   }
-                   for (std::int64_t p = 0; p < alone; ++p)
-                     finish(score_products<bits>(symbols, blocks, products + p * product_floats));
-                 });
+  for_rows<groups_together * lanes>(
+      columns, planes, rows,
+      [&](std::int64_t t, std::int64_t count, const std::uint8_t* codes) ROTORQUANT_AVX2_LAMBDA {
+        for (int g = 0; g < groups_together; ++g) {
+          columns.read(codes + g * lanes * columns.code_bytes(), words);
+          symbols[g].fill(columns, words);
+        }
+        const auto finish = [&](int g, std::int64_t query, __m256 sums) ROTORQUANT_AVX2_LAMBDA {
+          const std::int64_t first = g * lanes;
+          if (first >= count) return;
+          const __m256 scale = load<ElementType::float32>(scales + t, first, count - first);
+          store<ElementType::float32>(_mm256_mul_ps(scale, sums), scores.data + query * scores.stride + t,
+                                      first, count - first);
+        };
+        std::int64_t i = 0;
+        for (; i + queries_together <= queries.count; i += queries_together) {
+          for (int g = 0; g < groups_together; ++g) {
+            __m256 sums[queries_together];
+            score_together<bits>(symbols[g], blocks, centroids, queries.values + i * queries.stride,
+                                 queries.stride, sums);
+            for (int k = 0; k < queries_together; ++k) finish(g, i + k, sums[k]);
+          }
+        }
+        for (const float* own = products; i < queries.count; ++i, own += product_floats) {
+          __m256 sums[groups_together];
+          score_products<bits>(symbols, blocks, own, sums);
+          for (int g = 0; g < groups_together; ++g) finish(g, i, sums[g]);
+        }
+      });
 }
 
 // Sums over coordinates of level times integer of eight rows and some queries, whose integers are in the order
@@ -303,11 +318,11 @@ ROTORQUANT_AVX2 void integer_bits(const ScalarTables& tables, const IntegerQueri
   ordered.resize(static_cast<std::size_t>(queries.count * stride));
   for (std::int64_t i = 0; i < queries.count; ++i)
     order_query(queries.values + i * queries.stride, queries.dim, ordered.data() + i * stride);
-  for_eight_rows(
+  for_rows<lanes>(
       columns, planes, rows,
       [&](std::int64_t t, std::int64_t count, const std::uint8_t* codes) ROTORQUANT_AVX2_LAMBDA {
         columns.read(codes, words);
-        const __m256 scale = scales_of(scales + t, count);
+        const __m256 scale = load<ElementType::float32>(scales + t, 0, count);
         const auto score = [&]<int together>(std::int64_t first) ROTORQUANT_AVX2_LAMBDA {
           __m256i sums[together];
           level_sums<bits, together>(columns, words, levels, ordered.data() + first * stride, stride, sums);
