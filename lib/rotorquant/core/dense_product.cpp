@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rotorquant/core/register_tile.hpp"
+#include "rotorquant/core/scratch.hpp"
 
 namespace rotorquant {
 namespace {
@@ -22,7 +23,7 @@ constexpr std::int64_t tile_rows = 2;
 constexpr std::int64_t tile_vectors = 4;
 using Lanes = float __attribute__((vector_size(lane_count * sizeof(float))));
 
-// The columns of one tile's width.
+// The columns of one tile's width; rows of fewer vectors go together in greater number.
 template <std::int64_t vectors>
 void column_product(HostView<const float> x, HostView<const float> a, std::int64_t column,
                     HostView<float> y) {
@@ -30,8 +31,9 @@ void column_product(HostView<const float> x, HostView<const float> a, std::int64
     multiply_tile<Lanes, rows, vectors>(x.row(r), x.cols, a.rows, a.data + column, a.cols, false,
                                         y.row(r) + column, y.cols);
   };
+  constexpr std::int64_t together = std::min<std::int64_t>(8, tile_rows * tile_vectors / vectors);
   std::int64_t r = 0;
-  for (; r + tile_rows <= x.rows; r += tile_rows) multiply.template operator()<tile_rows>(r);
+  for (; r + together <= x.rows; r += together) multiply.template operator()<together>(r);
   for (; r < x.rows; ++r) multiply.template operator()<1>(r);
 }
 
@@ -42,13 +44,16 @@ void dense_product(HostView<const float> x, HostView<const float> a, HostView<fl
   for (; column + tile_vectors * lane_count <= a.cols; column += tile_vectors * lane_count)
     column_product<tile_vectors>(x, a, column, y);
   for (; column + lane_count <= a.cols; column += lane_count) column_product<1>(x, a, column, y);
-  for (std::int64_t r = 0; r < x.rows && column < a.cols; ++r) {
-    float sums[lane_count] = {};
-    for (std::int64_t k = 0; k < a.rows; ++k) {
-      for (std::int64_t c = column; c < a.cols; ++c) sums[c - column] += x.row(r)[k] * a.row(k)[c];
-    }
-    std::copy_n(sums, a.cols - column, y.row(r) + column);
-  }
+  const std::int64_t left = a.cols - column;
+  if (left == 0) return;
+  // The columns that fill no vector, in one with zeros.
+  static thread_local ScratchFloats scratch;
+  float* padded = scratch.reserve((a.rows + x.rows) * lane_count);
+  float* products = padded + a.rows * lane_count;
+  std::fill_n(padded, a.rows * lane_count, 0.0F);
+  for (std::int64_t k = 0; k < a.rows; ++k) std::copy_n(a.row(k) + column, left, padded + k * lane_count);
+  column_product<1>(x, {padded, a.rows, lane_count}, 0, {products, x.rows, lane_count});
+  for (std::int64_t r = 0; r < x.rows; ++r) std::copy_n(products + r * lane_count, left, y.row(r) + column);
 }
 
 }  // namespace rotorquant
