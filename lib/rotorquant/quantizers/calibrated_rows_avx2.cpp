@@ -13,6 +13,7 @@ namespace {
 using namespace avx2;
 
 constexpr std::int64_t line = 64;  // bytes
+constexpr std::int64_t half = line / 2;
 
 // Where the columns of a block go.
 struct RowEnds {
@@ -73,11 +74,11 @@ ROTORQUANT_AVX2_INLINE void write_lines(const HostTensor& x, const std::uint8_t*
     if constexpr (past_caches) {
       _mm256_stream_si256(reinterpret_cast<__m256i*>(place), _mm256_load_si256(from));
       _mm256_stream_si256(reinterpret_cast<__m256i*>(place) + 1, _mm256_load_si256(from + 1));
-    } else if (bytes == line) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), _mm256_load_si256(from));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(place) + 1, _mm256_load_si256(from + 1));
     } else {
-      std::memcpy(place, from, static_cast<std::size_t>(bytes));
+      std::int64_t done = 0;
+      for (; done + half <= bytes; done += half)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(place + done), _mm256_load_si256(from++));
+      if (done < bytes) std::memcpy(place + done, from, static_cast<std::size_t>(bytes - done));
     }
   }
 }
