@@ -1,7 +1,7 @@
-// Calibrated codes to columns, 32 keys in four registers. Their codes have the same bit of the same coordinate
-// in the same place: with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits of a plane to
-// a word's own 32 bits, for eight keys at once, and shifts and masks join the bits of eight symbols, or four,
-// in a word.
+// Calibrated codes to columns, 32 keys in four registers. Their codes have the same bit of the same
+// coordinate in the same place: with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits
+// of a plane to a word's own 32 bits, for eight keys at once, and shifts and masks join the bits of eight
+// symbols, or four, in a word.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)
