@@ -7,8 +7,8 @@
 #include <algorithm>
 
 #include "rotorquant/core/dispatch.hpp"
+#include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/scratch.hpp"
-#include "rotorquant/core/transpose_avx2.hpp"
 #include "rotorquant/quantizers/level_indices_avx2.hpp"
 
 namespace rotorquant {
@@ -28,8 +28,7 @@ class Residuals {
   ROTORQUANT_AVX2_INLINE void operator()(const float* columns, std::int64_t first, std::int64_t end,
                                          const Put& put) const {
     __m256 square[lanes];
-    for (std::int64_t v = 0; v < lanes; ++v) square[v] = _mm256_loadu_ps(rows_[v] + first);
-    transpose_eight(square);
+    load_transposed([&](std::int64_t v) ROTORQUANT_AVX2_LAMBDA { return rows_[v] + first; }, square);
     const std::int64_t count = std::min(lanes, end - first);
 #pragma GCC unroll 8
     for (std::int64_t i = 0; i < lanes; ++i) {
@@ -125,8 +124,8 @@ ROTORQUANT_AVX2 void write_words(const Keys& keys, std::int64_t begin, std::int6
   add_bits(words, planes.bits() + keys.layout.centroid_bits, load_eight(keys.fields.scale_codes));
   for (std::int64_t word = 0; word < padded; word += lanes) {
     __m256 square[lanes];
-    for (std::int64_t i = 0; i < lanes; ++i) square[i] = _mm256_load_ps(words + (word + i) * lanes);
-    transpose_eight(square);
+    load_transposed([&](std::int64_t i) ROTORQUANT_AVX2_LAMBDA { return words + (word + i) * lanes; },
+                    square);
     for (std::int64_t v = 0; v < lanes; ++v) _mm256_store_ps(rows + v * padded + word, square[v]);
   }
 }

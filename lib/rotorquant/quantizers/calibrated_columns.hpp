@@ -67,10 +67,10 @@ void subtract_offsets(Isa isa, const OffsetTables& offsets, const std::int32_t* 
 void write_rows(Isa isa, const float* columns, const float* scales, const std::int32_t* centroids,
                 const OffsetTables& offsets, bool stream, const HostTensor& x);
 
-// columns(slots(i)) = scales(i) (x(., i) - shift[i]), in float32. x [count, dim], count <= cascade_lanes; lanes
-// from `count` on are those of a key of zeros. With a grid, which Isa::serial takes none of, also the keys'
-// `words` [2, grid.words(), 16]. Bit v of the result: key v is off the grid, or there is none; it alone may have
-// numbers that are not finite.
+// columns(slots(i)) = scales(i) (x(., i) - shift[i]), in float32. x [count, dim], count <= cascade_lanes;
+// lanes from `count` on are those of a key of zeros. With a grid, which Isa::serial takes none of, also the
+// keys' `words` [2, grid.words(), 16]. Bit v of the result: key v is off the grid, or there is none; it alone
+// may have numbers that are not finite.
 std::uint32_t load_keys(Isa isa, const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
                         const KeyGrid* grid, float* columns, std::int32_t* words);
 

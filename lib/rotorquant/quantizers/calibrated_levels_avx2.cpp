@@ -1,7 +1,7 @@
-// Calibrated codes to columns, 32 keys in four registers. Their codes have the same bit of the same coordinate
-// in the same place: with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits of a plane to
-// a word's own 32 bits, for eight keys at once, and shifts and masks join the bits of eight symbols, or four,
-// in a word.
+// Calibrated codes to columns, 32 keys in four registers. Their codes have the same bit of the same
+// coordinate in the same place: with the codes' 32-bit words in columns, a shift brings 32 coordinates' bits
+// of a plane to a word's own 32 bits, for eight keys at once, and shifts and masks join the bits of eight
+// symbols, or four, in a word.
 #include "rotorquant/quantizers/calibrated_columns.hpp"
 
 #if defined(__x86_64__)
@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "rotorquant/core/dispatch.hpp"
+#include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/scratch.hpp"
-#include "rotorquant/core/transpose_avx2.hpp"
 #include "rotorquant/quantizers/register_tables_avx2.hpp"
 
 namespace rotorquant {
@@ -53,8 +53,7 @@ class CodeWords {
       }
       for (std::int64_t first = 0; first < own_words; first += lanes) {
         __m256 square[lanes];
-        for (std::int64_t i = 0; i < lanes; ++i) square[i] = _mm256_loadu_ps(rows[i] + first);
-        transpose_eight(square);
+        load_transposed([&](std::int64_t i) ROTORQUANT_AVX2_LAMBDA { return rows[i] + first; }, square);
         for (std::int64_t i = 0; i < lanes; ++i)
           _mm256_store_ps(words_ + (first + i) * cascade_lanes + begin, square[i]);
       }

@@ -5,6 +5,7 @@
 #if defined(__x86_64__)
 #include <algorithm>
 
+#include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/transpose_avx2.hpp"
 
 namespace rotorquant {
@@ -82,8 +83,7 @@ class Transposed {
     if constexpr (type == ElementType::float32) {
       for (std::int64_t c = 0; c < together; c += lanes) {
         __m256 square[lanes];
-        for (std::int64_t r = 0; r < lanes; ++r) square[r] = _mm256_loadu_ps(rows[r] + c);
-        transpose_eight(square);
+        load_transposed([&](std::int64_t r) ROTORQUANT_AVX2_LAMBDA { return rows[r] + c; }, square);
         for (std::int64_t i = 0; i < lanes; ++i) _mm256_store_ps(numbers_[c + i], square[i]);
       }
     } else {

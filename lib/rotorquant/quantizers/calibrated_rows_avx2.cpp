@@ -5,7 +5,7 @@
 #if defined(__x86_64__)
 #include <algorithm>
 
-#include "rotorquant/core/transpose_avx2.hpp"
+#include "rotorquant/core/load_transposed_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -13,6 +13,7 @@ namespace {
 using namespace avx2;
 
 constexpr std::int64_t line = 64;  // bytes
+constexpr std::int64_t half = line / 2;
 
 // Where the columns of a block go.
 struct RowEnds {
@@ -23,28 +24,42 @@ struct RowEnds {
   const HostTensor& x;
 };
 
-// Coordinates [first, first + 8) of the keys [begin, begin + 8), the columns beyond the last being zeros, to
-// rows of whole lines.
-template <ElementType type>
-ROTORQUANT_AVX2_INLINE void write_square(const RowEnds& ends, std::int64_t begin, std::int64_t first,
-                                         std::uint8_t* rows) {
-  __m256 square[lanes];
-  const float* column = ends.columns + first * cascade_lanes + begin;
-  const std::int64_t left = ends.x.cols - first;
-  if (left >= lanes) {
-    for (std::int64_t i = 0; i < lanes; ++i) square[i] = _mm256_load_ps(column + i * cascade_lanes);
-  } else {
-    for (std::int64_t i = 0; i < lanes; ++i)
-      square[i] = i < left ? _mm256_load_ps(column + i * cascade_lanes) : _mm256_setzero_ps();
+// Of eight keys, from `begin` on.
+class FinishedRows {
+ public:
+  ROTORQUANT_AVX2_INLINE FinishedRows(const RowEnds& ends, std::int64_t begin)
+      : columns_(ends.columns + begin), scales_(ends.scales + begin), dim_(ends.x.cols) {
+    for (std::int64_t v = 0; v < lanes; ++v) offsets_[v] = ends.offsets.row(ends.centroids[begin + v]);
   }
-  transpose_eight(square);
+
+  // Coordinates [first, first + 8), those beyond the last being of no meaning, to rows of whole lines.
+  template <ElementType type>
+  ROTORQUANT_AVX2_INLINE void write(std::int64_t first, std::uint8_t* rows) const {
+    const float* column = columns_ + first * cascade_lanes;
+    const std::int64_t last = std::min(lanes, dim_ - first) - 1;
+    __m256 square[lanes];
+    if (last == lanes - 1) {
+      load_transposed([&](std::int64_t i) ROTORQUANT_AVX2_LAMBDA { return column + i * cascade_lanes; },
+                      square);
+    } else {
+      load_transposed([&](std::int64_t i)
+                          ROTORQUANT_AVX2_LAMBDA { return column + std::min(i, last) * cascade_lanes; },
+                      square);
+    }
 #pragma GCC unroll 8
-  for (std::int64_t i = 0; i < lanes; ++i) {
-    const __m256 scale = _mm256_broadcast_ss(ends.scales + begin + i);
-    const float* offset = ends.offsets.row(ends.centroids[begin + i]) + first;
-    store<type>(_mm256_fmadd_ps(scale, square[i], _mm256_loadu_ps(offset)), rows + i * line, 0);
+    for (std::int64_t v = 0; v < lanes; ++v) {
+      const __m256 scale = _mm256_broadcast_ss(scales_ + v);
+      const __m256 offset = _mm256_loadu_ps(offsets_[v] + first);
+      store<type>(_mm256_fmadd_ps(scale, square[v], offset), rows + v * line, 0);
+    }
   }
-}
+
+ private:
+  const float* columns_;
+  const float* scales_;
+  const float* offsets_[lanes];
+  std::int64_t dim_;
+};
 
 // Lines of the keys [begin, begin + 8), as far as x has them.
 template <bool past_caches>
@@ -59,11 +74,11 @@ ROTORQUANT_AVX2_INLINE void write_lines(const HostTensor& x, const std::uint8_t*
     if constexpr (past_caches) {
       _mm256_stream_si256(reinterpret_cast<__m256i*>(place), _mm256_load_si256(from));
       _mm256_stream_si256(reinterpret_cast<__m256i*>(place) + 1, _mm256_load_si256(from + 1));
-    } else if (bytes == line) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), _mm256_load_si256(from));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(place) + 1, _mm256_load_si256(from + 1));
     } else {
-      std::memcpy(place, from, static_cast<std::size_t>(bytes));
+      std::int64_t done = 0;
+      for (; done + half <= bytes; done += half)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(place + done), _mm256_load_si256(from++));
+      if (done < bytes) std::memcpy(place + done, from, static_cast<std::size_t>(bytes - done));
     }
   }
 }
@@ -73,9 +88,10 @@ ROTORQUANT_AVX2 void write_rows_of(const RowEnds& ends) {
   constexpr std::int64_t together = line / element_bytes(type);
   alignas(line) std::uint8_t lines[lanes * line];
   for (std::int64_t begin = 0; begin < ends.x.rows; begin += lanes) {
+    const FinishedRows finished(ends, begin);
     for (std::int64_t first = 0; first < ends.x.cols; first += together) {
       for (std::int64_t own = 0; own < together && first + own < ends.x.cols; own += lanes)
-        write_square<type>(ends, begin, first + own, lines + own * element_bytes(type));
+        finished.write<type>(first + own, lines + own * element_bytes(type));
       write_lines<past_caches>(ends.x, lines, begin, first * element_bytes(type));
     }
   }
