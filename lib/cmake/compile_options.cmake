@@ -18,7 +18,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_G
   # GCC 13 sees a copy beyond its end in fmt's large numbers, and takes a reference that a function returns for one to
   # that function's arguments.
   target_compile_options(rotorquant_compile_options INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds -Wno-dangling-reference>)
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds -Wno-stringop-overflow -Wno-dangling-reference>)
 endif()
 if(ROTORQUANT_NATIVE)
   target_compile_options(rotorquant_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
