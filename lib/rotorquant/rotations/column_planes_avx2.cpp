@@ -134,7 +134,7 @@ ROTORQUANT_AVX2_INLINE void store_pairs(const __m256i (&first)[bits], const __m2
     const auto store = [&](int v, __m128i two) ROTORQUANT_AVX2_LAMBDA {
       std::uint8_t* place = planes + (v * bits + j) * stride;
       _mm_storel_epi64(reinterpret_cast<__m128i*>(place), two);
-      _mm_storeh_pd(reinterpret_cast<double*>(place + bits * stride), _mm_castsi128_pd(two));
+      _mm_storeu_si64(place + bits * stride, _mm_unpackhi_epi64(two, two));
     };
     const __m256i low = _mm256_unpacklo_epi32(first[j], second[j]);
     const __m256i high = _mm256_unpackhi_epi32(first[j], second[j]);
