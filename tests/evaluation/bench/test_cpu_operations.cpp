@@ -79,13 +79,16 @@ TEST(CpuOperations, TheTunedDenseRotationIsTheHaarRotation) {
   constexpr std::int64_t dim = 33;
   const TunedDenseRotation tuned(dim, 5);
   const DenseRotation plain = DenseRotation::haar(dim, 5);
-  std::vector<float> x(3 * dim), a(3 * dim), b(3 * dim);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7) - 3.0F;
-  tuned.apply({x.data(), 3, dim}, {a.data(), 3, dim});
-  plain.apply({x.data(), 3, dim}, {b.data(), 3, dim});
-  for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5);
-  tuned.apply_transpose({a.data(), 3, dim}, {b.data(), 3, dim});
-  for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(b[i], x[i], 1e-5);
+  for (const std::int64_t rows :
+       {3, 41}) {  // of products, tiles of every size, and rows beyond the first block
+    std::vector<float> x(static_cast<std::size_t>(rows * dim)), a(x.size()), b(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7) - 3.0F;
+    tuned.apply({x.data(), rows, dim}, {a.data(), rows, dim});
+    plain.apply({x.data(), rows, dim}, {b.data(), rows, dim});
+    for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5);
+    tuned.apply_transpose({a.data(), rows, dim}, {b.data(), rows, dim});
+    for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(b[i], x[i], 1e-5);
+  }
 }
 
 }  // namespace

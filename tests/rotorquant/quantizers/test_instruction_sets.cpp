@@ -116,7 +116,7 @@ TEST_P(EveryInstructionSet, EqualsSerial) {
   }
 }
 
-// Rows of centroids that go past the caches are those that go through them.
+// Rows that go past the caches, of centroids and of numbers, are those that go through them.
 TEST_P(EveryInstructionSet, StreamsTheSameRows) {
   const auto& [variant, isa] = GetParam();
   if (!isa_supported(isa)) GTEST_SKIP() << isa_name(isa) << " is not supported here";
@@ -129,6 +129,7 @@ TEST_P(EveryInstructionSet, StreamsTheSameRows) {
   std::vector<std::uint8_t> planes(static_cast<std::size_t>(rows * 3 * plane_bytes(output_dim)));
   for (std::size_t i = 0; i < planes.size(); ++i) planes[i] = static_cast<std::uint8_t>(37 * i);
   const std::vector<float> factors(rows, 1.5F);
+  const std::vector<float> y = samples(output_dim);
   struct alignas(64) Line {
     std::uint8_t bytes[64];
   };
@@ -141,6 +142,11 @@ TEST_P(EveryInstructionSet, StreamsTheSameRows) {
                                                          true, {streamed.data(), type, rows, dim});
     finish_streams();
     EXPECT_EQ(one, two);
+    EXPECT_EQ(std::memcmp(usual.data(), streamed.data(), bytes), 0) << element_type_name(type);
+    const HostView<const float> turned{y.data(), rows, output_dim};
+    rotation->apply_transpose_scaled(turned, factors.data(), false, {usual.data(), type, rows, dim});
+    rotation->apply_transpose_scaled(turned, factors.data(), true, {streamed.data(), type, rows, dim});
+    finish_streams();
     EXPECT_EQ(std::memcmp(usual.data(), streamed.data(), bytes), 0) << element_type_name(type);
   }
 }
