@@ -63,7 +63,8 @@ ROTORQUANT_AVX2_INLINE __m256i exchange_bytes(__m256i words) {
 
 // words[j]: in lane v the bits of plane j of vector v and the coordinates [0, coordinates), in (8 bytes - 8,
 // 8 bytes]; other bits of these bytes are those of the last coordinate, other bytes zeros. What is found for
-// coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes. Conversions to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
+// coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes. Conversions
+// to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
 template <int bits, int bytes>
 ROTORQUANT_AVX2_INLINE void find_words(const MagnitudeSearch<bits>& search, const float* columns,
                                        std::int64_t coordinates, __m256i (&words)[bits]) {
@@ -275,8 +276,9 @@ ROTORQUANT_AVX2_INLINE void load_pairs(const std::uint8_t* planes, std::int64_t 
   for (int j = 0; j < bits; ++j) {
     const auto load = [&](int v) ROTORQUANT_AVX2_LAMBDA {
       const std::uint8_t* place = planes + (v * bits + j) * stride;
-      const __m128d one = _mm_load_sd(reinterpret_cast<const double*>(place));
-      return _mm_castpd_ps(_mm_loadh_pd(one, reinterpret_cast<const double*>(place + bits * stride)));
+      const __m128i one = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(place));
+      const __m128i two = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(place + bits * stride));
+      return _mm_castsi128_ps(_mm_unpacklo_epi64(one, two));
     };
     const __m256 low = _mm256_set_m128(load(4), load(0));
     const __m256 high = _mm256_set_m128(load(6), load(2));
