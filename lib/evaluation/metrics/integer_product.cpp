@@ -25,12 +25,11 @@ static_assert(float_lane_count % register_lanes == 0);
 #if defined(__AVX512F__)
 constexpr std::int64_t tile_rows = integer_tile_rows;
 constexpr std::int64_t part_tile_rows = 4;  // of what is left
-constexpr std::int64_t tile_registers = 2;
 #else
 constexpr std::int64_t tile_rows = 6;
 constexpr std::int64_t part_tile_rows = 2;
-constexpr std::int64_t tile_registers = 2;
 #endif
+constexpr std::int64_t tile_registers = 2;
 static_assert(integer_tile_rows % tile_rows == 0);
 
 // Rows that become columns of panels together.

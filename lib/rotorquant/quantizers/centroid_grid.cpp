@@ -127,6 +127,8 @@ void CentroidGrid::estimate(Isa isa, const std::int32_t* words, CentroidEstimate
   if (isa == Isa::avx512) return estimate_avx512(words, found);
   if (isa == Isa::avx2) return estimate_avx2(words, found);
 #endif
+  (void)words;
+  (void)found;
   throw Error("no estimates of centroids with " + std::string(isa_name(isa)));
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // Which centroid is nearest to each of a block of keys, and how far it is, as far as products of 16-bit
-// integers tell, whose error is bounded: what they leave open is for float64 (centroid_search.hpp). For
-// AVX-512. Internal to lib/rotorquant/quantizers.
+// integers tell, whose error is bounded: what they leave open is for float64 (centroid_search.hpp). With AVX2
+// and AVX-512. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>

@@ -27,7 +27,7 @@ constexpr std::int64_t whole_registers(std::int64_t count) {
 inline constexpr int filled_rows = 4;
 static_assert(filled_rows == measured_rows);
 
-// The buffer: the rows being turned and those being filled, with zeros beyond each. Where rows are kept twice,
+// The buffer: the rows being turned and those being filled, with zeros beyond the last register of each. Where rows are kept twice,
 // a row begins on a cache line and its copy half a line later: of eight floats next to a register's, one of
 // the two has all in one line, and loads from two lines take twice as long.
 class RowBuffer {
@@ -121,7 +121,8 @@ class UnitRows final : public RowSource {
   float factors_[2 * filled_rows];  // of row r at r modulo their number
 };
 
-// The centroids of the indices in planes [rows, bits * plane_bytes(cols)].
+// The centroids of the indices in planes [rows, bits * plane_bytes(cols)]; in the last register, those of whatever
+// bits follow, which coefficients of 0 take.
 class PlaneRows final : public RowSource {
  public:
   PlaneRows(const std::uint8_t* planes, const PlaneCodebook& codebook, std::int64_t rows, std::int64_t cols);
