@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "rotorquant/codes/register_tables_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/scratch.hpp"
-#include "rotorquant/quantizers/register_tables_avx2.hpp"
 
 namespace rotorquant {
 namespace {

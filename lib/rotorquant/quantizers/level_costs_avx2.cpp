@@ -3,8 +3,8 @@
 #include "rotorquant/quantizers/level_search.hpp"
 
 #if defined(__x86_64__)
+#include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
-#include "rotorquant/quantizers/level_indices_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -19,7 +19,7 @@ template <int width>
 class LevelErrors {
  public:
   ROTORQUANT_AVX2_INLINE explicit LevelErrors(const NormalLevels& levels)
-      : search_(levels), table_(levels.levels()) {}
+      : search_(levels.tree()), table_(levels.levels()) {}
   ROTORQUANT_AVX2_INLINE __m256 operator()(__m256 y, __m256 scale, __m256 inverse) const {
     return _mm256_fnmadd_ps(scale, table_(search_.index(_mm256_mul_ps(y, inverse))), y);
   }

@@ -6,8 +6,8 @@
 #include <bit>
 #include <cstring>
 
+#include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
-#include "rotorquant/quantizers/level_indices_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -45,7 +45,7 @@ void for_widths(const LevelSearch& search, const Body& body) {
 template <int width>
 ROTORQUANT_AVX2 void search_run(const NormalLevels& levels, std::int64_t begin, std::int64_t end,
                                 const float* y, float scale, std::uint8_t* symbols) {
-  const TreeSearch<width> search(levels);
+  const TreeSearch<width> search(levels.tree());
   const __m256 inverse = _mm256_set1_ps(1.0F / scale);
   for (std::int64_t first = begin; first < end; first += lanes) {
     const __m256 scaled = _mm256_mul_ps(load_floats(y, first, end - first), inverse);
@@ -69,7 +69,7 @@ template <int width>
 ROTORQUANT_AVX2 bool descend_run(const DescentProblem& problem, std::int64_t begin, std::int64_t end,
                                  float* gradient, std::uint8_t* symbols) {
   const NormalLevels& levels = problem.search.levels[width];
-  const TreeSearch<width> search(levels);
+  const TreeSearch<width> search(levels.tree());
   const RegisterTable<width> table(levels.levels());
   const __m256 scale = _mm256_set1_ps(problem.scale), inverse = _mm256_set1_ps(1.0F / problem.scale);
   bool changed = false;
