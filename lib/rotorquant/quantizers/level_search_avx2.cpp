@@ -8,6 +8,7 @@
 
 #include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
+#include "rotorquant/core/squares_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -118,21 +119,15 @@ bool descend_once_avx2(const DescentProblem& problem, float* gradient, std::uint
 
 ROTORQUANT_AVX2 double squared_distance_avx2(const float* x, const float* y, const float* offset,
                                              std::int64_t count) {
-  // Lane i of eight running sums, in float64, where products of float32 numbers are exact.
-  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  DoubleSquares squares;
   for (std::int64_t first = 0; first < count; first += lanes) {
     const auto own = [&](const float* row)
                          ROTORQUANT_AVX2_LAMBDA { return load_floats(row, first, count - first); };
     __m256 difference = _mm256_sub_ps(own(x), own(y));
     if (offset != nullptr) difference = _mm256_add_ps(difference, own(offset));
-    const __m256d four = _mm256_cvtps_pd(_mm256_castps256_ps128(difference));
-    const __m256d rest = _mm256_cvtps_pd(_mm256_extractf128_ps(difference, 1));
-    low = _mm256_fmadd_pd(four, four, low);
-    high = _mm256_fmadd_pd(rest, rest, high);
+    squares.add(difference);
   }
-  const __m256d four = _mm256_add_pd(low, high);
-  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  return squares.total();
 }
 
 }  // namespace rotorquant
