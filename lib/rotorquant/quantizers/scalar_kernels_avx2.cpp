@@ -1,6 +1,6 @@
 // AVX2 kernels of scalar codecs: comparisons' sign bits are bytes of planes, bytes of planes are spread to
 // eight symbols by a table, and centroids are permutations of registers.
-#include "rotorquant/quantizers/scalar_kernels_avx2.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <array>

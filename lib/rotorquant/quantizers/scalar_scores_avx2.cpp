@@ -1,6 +1,6 @@
 // Scores with AVX2, of rows and from codes, exactly and with 8-bit integers. Codes are taken eight rows at a
 // time with a row in each lane: running sums are then registers of their own, and eight scores come out in one.
-#include "rotorquant/quantizers/scalar_kernels_avx2.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>
