@@ -101,19 +101,12 @@ ROTORQUANT_AVX2 void write_words(const Keys& keys, std::int64_t begin, std::int6
     }
     __m256i bits[max_width];
     for (__m256i& plane : bits) plane = _mm256_setzero_si256();
-    std::int64_t k = first;
-    int widest = 0;
-    for (int width = max_width; k < block_end; --width) {
-      const std::int64_t end = std::min(planes.count_at_least(width), block_end);
-      if (end <= k) continue;
-      widest = std::max(widest, width);
-      dispatch_bits(width, [&](auto w) {
-        search_positions<w()>(y, keys.levels[static_cast<std::size_t>(w())], k - first, end - first, bits);
-      });
-      k = end;
-    }
+    planes.for_widths(first, block_end, [&](auto width, std::int64_t k, std::int64_t end) {
+      search_positions<width()>(y, keys.levels[static_cast<std::size_t>(width())], k - first, end - first,
+                                bits);
+    });
     std::int64_t plane_begin = 0;
-    for (int j = 0; j < widest; ++j) {
+    for (int j = 0; j < max_width && planes.count_at_least(j + 1) > first; ++j) {
       add_bits(words, plane_begin + first, bits[j]);
       plane_begin += planes.count_at_least(j + 1);
     }

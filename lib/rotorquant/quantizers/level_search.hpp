@@ -41,6 +41,13 @@ struct LevelSearch {
       ends{};                            // [w]: one past the last coordinate of at least w bits; [0]: dim
   const NormalLevels* levels = nullptr;  // [9], by width
   const float* diagonal = nullptr;       // [dim], what a squared error costs
+
+  // for_widths() of mixed_planes.hpp, of all coordinates with bits.
+  template <typename Body>
+  void for_widths(const Body& body) const {
+    rotorquant::for_widths(
+        0, ends[1], [this](int width) { return ends[static_cast<std::size_t>(width)]; }, body);
+  }
 };
 
 // symbols [dim] of the coordinates with bits: the index of y / scale among the levels.

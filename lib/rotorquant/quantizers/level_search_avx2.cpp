@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "rotorquant/codes/tree_search_avx2.hpp"
-#include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/squares_avx2.hpp"
 
 namespace rotorquant {
@@ -30,17 +29,6 @@ ROTORQUANT_AVX2_INLINE void store_symbols(std::uint8_t* symbols, std::int64_t co
       _mm_packs_epi32(_mm256_castsi256_si128(indices), _mm256_extracti128_si256(indices, 1));
   const std::int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
   std::memcpy(symbols, &bytes, static_cast<std::size_t>(std::min(count, lanes)));
-}
-
-// body(width, begin, end) with the coordinates of each width that has bits.
-template <typename Body>
-void for_widths(const LevelSearch& search, const Body& body) {
-  std::int64_t begin = 0;
-  for (int width = max_width; width > 0; --width) {
-    const std::int64_t end = search.ends[static_cast<std::size_t>(width)];
-    if (end > begin) dispatch_bits(width, [&](auto w) { body(w, begin, end); });
-    begin = std::max(begin, end);
-  }
 }
 
 template <int width>
@@ -104,14 +92,14 @@ ROTORQUANT_AVX2 bool descend_run(const DescentProblem& problem, std::int64_t beg
 }  // namespace
 
 void search_levels_avx2(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols) {
-  for_widths(search, [&](auto width, std::int64_t begin, std::int64_t end) {
+  search.for_widths([&](auto width, std::int64_t begin, std::int64_t end) {
     search_run<width()>(search.levels[width()], begin, end, y, scale, symbols);
   });
 }
 
 bool descend_once_avx2(const DescentProblem& problem, float* gradient, std::uint8_t* symbols) {
   bool changed = false;
-  for_widths(problem.search, [&](auto width, std::int64_t begin, std::int64_t end) {
+  problem.search.for_widths([&](auto width, std::int64_t begin, std::int64_t end) {
     changed |= descend_run<width()>(problem, begin, end, gradient, symbols);
   });
   return changed;
