@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "rotorquant/core/folds_avx2.hpp"
 #include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/transpose_avx2.hpp"
 #include "rotorquant/core/unit_rows_avx2.hpp"
@@ -107,12 +108,7 @@ ROTORQUANT_AVX2_INLINE __m256 sums_of_squares(const float* columns, std::int64_t
       if (c + i < dim) add(i, c + i);
     }
   }
-#pragma GCC unroll 4
-  for (int half = running / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) sums[i] = _mm256_add_ps(sums[i], sums[i + half]);
-  }
-  return sums[0];
+  return fold_columns(sums);
 }
 
 template <ElementType type>
