@@ -18,6 +18,12 @@ void finish_streams();
 // Results that take more than this would push one another out of the caches before anybody reads them.
 inline constexpr std::int64_t streamed_bytes = 32 << 20;
 
+// Whether every row of `out` is whole cache lines.
+inline bool whole_lines(const HostTensor& out) {
+  constexpr std::int64_t line = 64;
+  return out.cols * element_bytes(out.type) % line == 0 &&
+         reinterpret_cast<std::uintptr_t>(out.data) % line == 0;
+}
 // Whether rows of `out` may be written past the caches 16 numbers at a time.
 inline bool streams_whole(const HostTensor& out) {
   constexpr std::int64_t together = 16;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "rotorquant/core/avx2.hpp"
+#include "rotorquant/core/squares_avx2.hpp"
 #include "rotorquant/core/unit_factors.hpp"
 
 namespace rotorquant::avx2 {
@@ -12,25 +13,9 @@ namespace rotorquant::avx2 {
 // float32(||x(r)||), the sum in float64 in dot_product.hpp's order.
 template <ElementType type>
 ROTORQUANT_AVX2_INLINE float exact_norm(const ConstHostTensor& x, std::int64_t r) {
-  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
-  for (std::int64_t c = 0; c < x.cols; c += lanes) {
-    const __m256 values = load<type>(x.row(r), c, x.cols - c);
-    const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(values));
-    const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(values, 1));
-    // Squares of float32 numbers are exact in float64.
-    low = _mm256_fmadd_pd(a, a, low);
-    high = _mm256_fmadd_pd(b, b, high);
-  }
-  const __m256d four = _mm256_add_pd(low, high);
-  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
-  return static_cast<float>(std::sqrt(_mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))));
-}
-
-// Squares of fp16 numbers are exact in float32, so that fusing them changes nothing.
-template <ElementType type>
-ROTORQUANT_AVX2_INLINE __m256 add_float_squares(__m256 sums, __m256 x) {
-  if constexpr (type == ElementType::float16) return _mm256_fmadd_ps(x, x, sums);
-  return _mm256_add_ps(sums, _mm256_mul_ps(x, x));
+  DoubleSquares squares;
+  for (std::int64_t c = 0; c < x.cols; c += lanes) squares.add(load<type>(x.row(r), c, x.cols - c));
+  return static_cast<float>(std::sqrt(squares.total()));
 }
 
 inline constexpr int measured_rows = 4;

@@ -6,10 +6,10 @@
 #if defined(__x86_64__)
 #include <algorithm>
 
+#include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/scratch.hpp"
-#include "rotorquant/quantizers/level_indices_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -48,14 +48,15 @@ constexpr std::int64_t together = 32;  // positions of a block
 template <int width>
 ROTORQUANT_AVX2 void search_positions(const float* y, const NormalLevels& levels, std::int64_t begin,
                                       std::int64_t end, __m256i* planes) {
-  const TreeSearch<width> search(levels);
+  const TreeSearch<width> search(levels.tree());
   __m256i bits[width];
   for (__m256i& plane : bits) plane = _mm256_setzero_si256();
   __m256i place = _mm256_set1_epi32(static_cast<std::int32_t>(1U << begin));
   for (std::int64_t k = begin; k < end; ++k) {
-    __m256i masks[width];
+    __m256 masks[width];
     search(_mm256_load_ps(y + k * lanes), masks);
-    for (int j = 0; j < width; ++j) bits[j] = _mm256_or_si256(bits[j], _mm256_and_si256(masks[j], place));
+    for (int j = 0; j < width; ++j)
+      bits[j] = _mm256_or_si256(bits[j], _mm256_and_si256(_mm256_castps_si256(masks[j]), place));
     place = _mm256_add_epi32(place, place);
   }
   for (int j = 0; j < width; ++j) planes[j] = _mm256_or_si256(planes[j], bits[j]);
@@ -100,19 +101,12 @@ ROTORQUANT_AVX2 void write_words(const Keys& keys, std::int64_t begin, std::int6
     }
     __m256i bits[max_width];
     for (__m256i& plane : bits) plane = _mm256_setzero_si256();
-    std::int64_t k = first;
-    int widest = 0;
-    for (int width = max_width; k < block_end; --width) {
-      const std::int64_t end = std::min(planes.count_at_least(width), block_end);
-      if (end <= k) continue;
-      widest = std::max(widest, width);
-      dispatch_bits(width, [&](auto w) {
-        search_positions<w()>(y, keys.levels[static_cast<std::size_t>(w())], k - first, end - first, bits);
-      });
-      k = end;
-    }
+    planes.for_widths(first, block_end, [&](auto width, std::int64_t k, std::int64_t end) {
+      search_positions<width()>(y, keys.levels[static_cast<std::size_t>(width())], k - first, end - first,
+                                bits);
+    });
     std::int64_t plane_begin = 0;
-    for (int j = 0; j < widest; ++j) {
+    for (int j = 0; j < max_width && planes.count_at_least(j + 1) > first; ++j) {
       add_bits(words, plane_begin + first, bits[j]);
       plane_begin += planes.count_at_least(j + 1);
     }

@@ -151,19 +151,11 @@ ROTORQUANT_AVX512 void write_codes_in(const CalibratedLayout& layout, std::span<
     const std::int64_t block_end = std::min(first + 32, used);
     __m512i bits[max_width][halves];
     for (auto& plane : bits) plane[0] = plane[1] = _mm512_setzero_si512();
-    std::int64_t k = first;
-    int widest = 0;
-    for (int width = max_width; k < block_end; --width) {
-      const std::int64_t end = std::min(planes.count_at_least(width), block_end);
-      if (end <= k) continue;
-      widest = std::max(widest, width);
-      dispatch_bits(width, [&](auto w) ROTORQUANT_AVX512 {
-        search_positions<w(), registers>(keys, levels[static_cast<std::size_t>(w())], k, end, bits);
-      });
-      k = end;
-    }
+    planes.for_widths(first, block_end, [&](auto width, std::int64_t k, std::int64_t end) ROTORQUANT_AVX512 {
+      search_positions<width(), registers>(keys, levels[static_cast<std::size_t>(width())], k, end, bits);
+    });
     std::int64_t plane_begin = 0;
-    for (int j = 0; j < widest; ++j) {
+    for (int j = 0; j < max_width && planes.count_at_least(j + 1) > first; ++j) {
       for (int h = 0; h < halves; ++h) add_bits(words + h * size, plane_begin + first, bits[j][h]);
       plane_begin += planes.count_at_least(j + 1);
     }

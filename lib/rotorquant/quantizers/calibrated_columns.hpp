@@ -84,28 +84,22 @@ void write_codes(Isa isa, const CalibratedLayout& layout, std::span<const Normal
                  const OffsetTables& centroids, const float* columns, const float* scales,
                  const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
 
-void read_levels_avx512(const CalibratedLayout& layout, const LevelTables& tables, const std::uint8_t* codes,
+// The same with instruction sets.
+using ReadLevels = void(const CalibratedLayout& layout, const LevelTables& tables, const std::uint8_t* codes,
                         std::int64_t count, float* columns, BlockFields& fields);
-void subtract_offsets_avx512(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
+using SubtractOffsets = void(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
                              const float* columns, float* out);
-std::uint32_t load_keys_avx512(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
+using LoadKeys = std::uint32_t(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
                                const KeyGrid* grid, float* columns, std::int32_t* words);
-void write_codes_avx512(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
+using WriteCodes = void(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
                         const OffsetTables& centroids, const float* columns, const float* scales,
                         const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
-void write_rows_avx512(const float* columns, const float* scales, const std::int32_t* centroids,
+using WriteRows = void(const float* columns, const float* scales, const std::int32_t* centroids,
                        const OffsetTables& offsets, bool stream, const HostTensor& x);
-
-void read_levels_avx2(const CalibratedLayout& layout, const LevelTables& tables, const std::uint8_t* codes,
-                      std::int64_t count, float* columns, BlockFields& fields);
-void subtract_offsets_avx2(const OffsetTables& offsets, const std::int32_t* centroids, std::int64_t dim,
-                           const float* columns, float* out);
-std::uint32_t load_keys_avx2(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
-                             const KeyGrid* grid, float* columns, std::int32_t* words);
-void write_codes_avx2(const CalibratedLayout& layout, std::span<const NormalLevels> levels,
-                      const OffsetTables& centroids, const float* columns, const float* scales,
-                      const BlockFields& fields, std::int64_t count, std::uint8_t* codes);
-void write_rows_avx2(const float* columns, const float* scales, const std::int32_t* centroids,
-                     const OffsetTables& offsets, bool stream, const HostTensor& x);
+ReadLevels read_levels_avx2, read_levels_avx512;
+SubtractOffsets subtract_offsets_avx2, subtract_offsets_avx512;
+LoadKeys load_keys_avx2, load_keys_avx512;
+WriteCodes write_codes_avx2, write_codes_avx512;
+WriteRows write_rows_avx2, write_rows_avx512;
 
 }  // namespace rotorquant

@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "rotorquant/codes/register_tables_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/scratch.hpp"
-#include "rotorquant/quantizers/register_tables_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -162,14 +162,10 @@ ROTORQUANT_AVX2 void read_levels_avx2(const CalibratedLayout& layout, const Leve
                   [&](auto widest) { join_planes<widest()>(words, tables.pieces(block), place); });
     place += LevelTables::symbol_bits(width) * cascade_lanes;
   }
-  std::int64_t begin = 0;
-  for (int width = max_width; width > 0; --width) {
-    const std::int64_t end = planes.count_at_least(width);
-    if (end > begin)
-      dispatch_bits(width, [&](auto w) { look_up_levels<w()>(tables, begin, end, symbols, columns); });
-    begin = end;
-  }
-  look_up_levels<0>(tables, begin, planes.dim(), symbols, columns);
+  planes.for_widths(0, planes.dim(), [&](auto width, std::int64_t begin, std::int64_t end) {
+    look_up_levels<width()>(tables, begin, end, symbols, columns);
+  });
+  look_up_levels<0>(tables, planes.count_at_least(1), planes.dim(), symbols, columns);
   run_steps(Isa::avx2, tables.first_steps(), columns);
 }
 

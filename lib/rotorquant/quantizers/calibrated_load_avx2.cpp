@@ -1,6 +1,6 @@
 // Rows of calibrated keys to the columns of a cascade and to integers on the grid of the search of centroids
 // (centroid_grid.hpp), eight keys at a time: transposed as the 16-bit numbers that they are, if they are.
-#include "rotorquant/quantizers/calibrated_columns.hpp"
+#include "rotorquant/quantizers/calibrated_load.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>
@@ -15,18 +15,6 @@ using namespace avx2;
 
 constexpr std::int64_t together = 32;  // coordinates
 constexpr std::int64_t half = together / 2;
-// The bits of 2^23; a number on the grid is one of the lowest bits above it.
-constexpr std::int32_t grid_zero = 0x4B000000;
-
-// Where eight keys go.
-struct KeyEnds {
-  const CascadeProgram& program;
-  const float* shift;
-  float* columns;       // of the first key
-  const KeyGrid* grid;  // or null
-  std::int32_t* words;  // of the first key, [grid->words(), 16]
-};
-
 // Coordinates [first, first + 32) of eight keys: numbers(i) are those of coordinate first + i.
 template <bool on_grid, typename Numbers>
 ROTORQUANT_AVX2_INLINE void put_numbers(const KeyEnds& ends, std::int64_t first, const Numbers& numbers,
@@ -37,7 +25,7 @@ ROTORQUANT_AVX2_INLINE void put_numbers(const KeyEnds& ends, std::int64_t first,
   const float* shift = ends.shift + first;
   const float* addends = on_grid ? ends.grid->addends.data() + first : nullptr;
   float* const columns = ends.columns;
-  std::int32_t* const words = ends.words + first / 2 * (2 * lanes);
+  std::int32_t* const words = ends.words + first / 2 * keys_of_words;
   const __m256 inverse_step = _mm256_set1_ps(on_grid ? ends.grid->inverse_step : 0.0F);
   const __m256i zero = _mm256_set1_epi32(grid_zero);
   const auto to_column = [&](std::int64_t i, __m256 x) ROTORQUANT_AVX2_LAMBDA {
@@ -58,7 +46,7 @@ ROTORQUANT_AVX2_INLINE void put_numbers(const KeyEnds& ends, std::int64_t first,
     if constexpr (on_grid) {
       const __m256i high_bits = _mm256_slli_epi32(on_the_grid(half + i, high), 16);
       const __m256i pair = _mm256_blend_epi16(on_the_grid(i, low), high_bits, 0xAA);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(words + i * (2 * lanes)), pair);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(words + i * keys_of_words), pair);
     }
   }
 }
@@ -122,21 +110,11 @@ ROTORQUANT_AVX2 std::uint32_t load_eight(const ConstHostTensor& x, const KeyEnds
 
 std::uint32_t load_keys_avx2(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
                              const KeyGrid* grid, float* columns, std::int32_t* words) {
-  constexpr std::int64_t of_words = 2 * lanes;  // keys
-  std::uint32_t outside = 0;
-  dispatch_type(x.type, [&]<ElementType type>() {
-    for (std::int64_t begin = 0; begin < cascade_lanes; begin += lanes) {
-      const std::int64_t rows = std::clamp<std::int64_t>(x.rows - begin, 0, lanes);
-      const ConstHostTensor own = x.row_range(begin, rows);
-      std::int32_t* own_words =
-          grid == nullptr ? nullptr : words + begin / of_words * of_words * grid->words() + begin % of_words;
-      const KeyEnds ends{program, shift, columns + begin, grid, own_words};
-      const std::uint32_t found =
-          grid == nullptr ? load_eight<type, false>(own, ends) : load_eight<type, true>(own, ends);
-      outside |= (found & ((1U << rows) - 1U)) << begin;
-    }
-  });
-  return outside;
+  return load_block<lanes>(
+      x, shift, program, grid, columns, words,
+      []<ElementType type, bool on_grid>(const ConstHostTensor& rows, const KeyEnds& ends) {
+        return load_eight<type, on_grid>(rows, ends);
+      });
 }
 
 }  // namespace rotorquant

@@ -1,6 +1,6 @@
 // Rows of calibrated keys to the columns of a cascade and to integers on the grid of the search of centroids
 // (centroid_grid.hpp), sixteen keys at a time: transposed as the 16-bit numbers that they are, if they are.
-#include "rotorquant/quantizers/calibrated_columns.hpp"
+#include "rotorquant/quantizers/calibrated_load.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>
@@ -13,18 +13,6 @@ namespace {
 using namespace avx512;
 
 constexpr std::int64_t together = 2 * lanes;  // coordinates
-// The bits of 2^23; a number on the grid is one of the lowest bits above it.
-constexpr std::int32_t grid_zero = 0x4B000000;
-
-// Where sixteen keys go.
-struct KeyEnds {
-  const CascadeProgram& program;
-  const float* shift;
-  float* columns;       // of the first key
-  const KeyGrid* grid;  // or null
-  std::int32_t* words;  // [grid->words(), 16]
-};
-
 // Coordinates [first, first + 32) of up to sixteen keys: numbers(i) and numbers(16 + i) are those of
 // coordinates first + i and first + 16 + i.
 template <bool on_grid, typename Numbers>
@@ -121,19 +109,11 @@ ROTORQUANT_AVX512 std::uint32_t load_sixteen(const ConstHostTensor& x, const Key
 
 std::uint32_t load_keys_avx512(const ConstHostTensor& x, const float* shift, const CascadeProgram& program,
                                const KeyGrid* grid, float* columns, std::int32_t* words) {
-  std::uint32_t outside = 0;
-  dispatch_type(x.type, [&]<ElementType type>() {
-    for (std::int64_t begin = 0; begin < cascade_lanes; begin += lanes) {
-      const std::int64_t rows = std::clamp<std::int64_t>(x.rows - begin, 0, lanes);
-      const ConstHostTensor own = x.row_range(begin, rows);
-      const KeyEnds ends{program, shift, columns + begin, grid,
-                         grid == nullptr ? nullptr : words + begin * grid->words()};
-      const std::uint32_t found =
-          grid == nullptr ? load_sixteen<type, false>(own, ends) : load_sixteen<type, true>(own, ends);
-      outside |= (found & ((1U << rows) - 1U)) << begin;
-    }
-  });
-  return outside;
+  return load_block<lanes>(
+      x, shift, program, grid, columns, words,
+      []<ElementType type, bool on_grid>(const ConstHostTensor& rows, const KeyEnds& ends) {
+        return load_sixteen<type, on_grid>(rows, ends);
+      });
 }
 
 }  // namespace rotorquant

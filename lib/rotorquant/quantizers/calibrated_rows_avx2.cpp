@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "rotorquant/core/load_transposed_avx2.hpp"
+#include "rotorquant/core/scaled_rows.hpp"
 
 namespace rotorquant {
 namespace {
@@ -101,8 +102,7 @@ ROTORQUANT_AVX2 void write_rows_of(const RowEnds& ends) {
 
 void write_rows_avx2(const float* columns, const float* scales, const std::int32_t* centroids,
                      const OffsetTables& offsets, bool stream, const HostTensor& x) {
-  const bool past_caches = stream && x.cols * element_bytes(x.type) % line == 0 &&
-                           reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
+  const bool past_caches = stream && whole_lines(x);
   const RowEnds ends{columns, scales, centroids, offsets, x};
   dispatch_type(x.type, [&]<ElementType type>() {
     if (past_caches) return write_rows_of<type, true>(ends);

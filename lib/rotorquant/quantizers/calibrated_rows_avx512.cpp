@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/core/transpose_avx512.hpp"
 #include "rotorquant/quantizers/register_tables_avx512.hpp"
 
@@ -119,9 +120,7 @@ void write_squares(const RowEnds& ends) {
 
 void write_rows_avx512(const float* columns, const float* scales, const std::int32_t* centroids,
                        const OffsetTables& offsets, bool stream, const HostTensor& x) {
-  constexpr std::int64_t line = 64;
-  const bool past_caches = stream && x.cols * element_bytes(x.type) % line == 0 &&
-                           reinterpret_cast<std::uintptr_t>(x.data) % line == 0;
+  const bool past_caches = stream && whole_lines(x);
   const RowEnds ends{columns, scales, centroids, offsets, x, past_caches};
   dispatch_type(x.type, [&]<ElementType type>() {
     dispatch_registers(offsets, [&](auto registers) { write_squares<type, registers()>(ends); });

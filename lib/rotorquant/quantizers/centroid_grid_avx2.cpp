@@ -13,12 +13,6 @@ namespace {
 
 using namespace avx2;
 
-// Of the distances that decide, relative to the squared sum of the norms of what they are made of, and of the
-// float32 sums here: some roundings of 2^-24 each.
-constexpr float rounding_share = 1e-6F;
-// What rounds bounds themselves up.
-constexpr float upwards = 1.001F;
-
 constexpr std::int64_t of_words = 2 * lanes;  // keys whose words lie together
 constexpr int at_once = 8;                    // centroids
 
@@ -89,7 +83,7 @@ ROTORQUANT_AVX2 void CentroidGrid::estimate_avx2(const std::int32_t* words, Cent
         _mm256_add_epi32(add_keys(own_words, groups, reach_bits), _mm256_set1_epi32(constant));
     const __m256 units = _mm256_andnot_ps(_mm256_set1_ps(-0.0F), _mm256_cvtepi32_ps(square));
     const __m256 key_square = times(bounds_.step * bounds_.step, units);
-    const __m256 key_norm = times(upwards, plus(_mm256_sqrt_ps(key_square), bounds_.key));
+    const __m256 key_norm = times(raised, plus(_mm256_sqrt_ps(key_square), bounds_.key));
     const __m256 sizes = plus(key_norm, bounds_.centroids + bounds_.magnitudes);
     const __m256 rounding = times(rounding_share, _mm256_mul_ps(sizes, sizes));
     const __m256 of_centroids = times(bounds_.centroid, key_norm);  // |<w, f>|
@@ -99,7 +93,7 @@ ROTORQUANT_AVX2 void CentroidGrid::estimate_avx2(const std::int32_t* words, Cent
         plus(_mm256_add_ps(of_centroids, rounding), bounds_.key * bounds_.grain * bounds_.integers);
     const __m256 most_slack = _mm256_set1_ps(0x1p29F);
     const __m256i slack =
-        _mm256_cvtps_epi32(_mm256_min_ps(plus(times(2.0F * upwards / unit, error), 4.0F), most_slack));
+        _mm256_cvtps_epi32(_mm256_min_ps(plus(times(2.0F * raised / unit, error), 4.0F), most_slack));
     __m256i greatest = sums[0];
     for (std::int64_t k = 1; k < count_; ++k) greatest = _mm256_max_epi32(greatest, sums[k]);
     const __m256i least = _mm256_sub_epi32(greatest, slack);
@@ -126,8 +120,7 @@ ROTORQUANT_AVX2 void CentroidGrid::estimate_avx2(const std::int32_t* words, Cent
     const __m256 within =
         plus(_mm256_max_ps(_mm256_add_ps(distance, fixed), _mm256_setzero_ps()), bounds_.key * bounds_.key);
     const __m256 most_root = plus(_mm256_sqrt_ps(within), bounds_.key);
-    const __m256 bound =
-        times(upwards, _mm256_fmadd_ps(_mm256_set1_ps(2.0F * bounds_.key), most_root, fixed));
+    const __m256 bound = times(raised, _mm256_fmadd_ps(_mm256_set1_ps(2.0F * bounds_.key), most_root, fixed));
     _mm256_store_ps(found.least.data() + begin, _mm256_sub_ps(distance, bound));
     _mm256_store_ps(found.most.data() + begin, _mm256_add_ps(distance, bound));
   }

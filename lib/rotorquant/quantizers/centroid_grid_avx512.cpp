@@ -16,12 +16,6 @@ namespace {
 
 using namespace avx512;
 
-// Of the distances that decide, relative to the squared sum of the norms of what they are made of, and of the
-// float32 sums here: some roundings of 2^-24 each.
-constexpr float rounding_share = 1e-6F;
-// What rounds bounds themselves up.
-constexpr float upwards = 1.001F;
-
 // Sums over the words of sixteen keys.
 struct KeySums {
   __m512i numbers;  // of u + reach
@@ -100,7 +94,7 @@ ROTORQUANT_VNNI void CentroidGrid::estimate_avx512(const std::int32_t* words,
                          _mm512_slli_epi32(keys.numbers, static_cast<unsigned>(reach_bits) + 1)),
         _mm512_set1_epi32(static_cast<std::int32_t>(constant)));
     const __m512 key_square = times(bounds_.step * bounds_.step, _mm512_cvtepu32_ps(square));
-    const __m512 key_norm = times(upwards, plus(_mm512_sqrt_ps(key_square), bounds_.key));
+    const __m512 key_norm = times(raised, plus(_mm512_sqrt_ps(key_square), bounds_.key));
     const __m512 sizes = plus(key_norm, bounds_.centroids + bounds_.magnitudes);
     const __m512 rounding = times(rounding_share, _mm512_mul_ps(sizes, sizes));
     const __m512 of_centroids = times(bounds_.centroid, key_norm);  // |<w, f>|
@@ -110,7 +104,7 @@ ROTORQUANT_VNNI void CentroidGrid::estimate_avx512(const std::int32_t* words,
         plus(_mm512_add_ps(of_centroids, rounding), bounds_.key * bounds_.grain * bounds_.integers);
     const __m512 most_slack = _mm512_set1_ps(0x1p29F);
     const __m512i slack =
-        _mm512_cvtps_epi32(_mm512_min_ps(plus(times(2.0F * upwards / unit, error), 4.0F), most_slack));
+        _mm512_cvtps_epi32(_mm512_min_ps(plus(times(2.0F * raised / unit, error), 4.0F), most_slack));
     __m512i greatest = _mm512_load_si512(sums);
     for (std::int64_t k = 1; k < count_; ++k)
       greatest = _mm512_max_epi32(greatest, _mm512_load_si512(sums + k * lanes));
@@ -138,8 +132,7 @@ ROTORQUANT_VNNI void CentroidGrid::estimate_avx512(const std::int32_t* words,
     const __m512 within =
         plus(_mm512_max_ps(_mm512_add_ps(distance, fixed), _mm512_setzero_ps()), bounds_.key * bounds_.key);
     const __m512 most_root = plus(_mm512_sqrt_ps(within), bounds_.key);
-    const __m512 bound =
-        times(upwards, _mm512_fmadd_ps(_mm512_set1_ps(2.0F * bounds_.key), most_root, fixed));
+    const __m512 bound = times(raised, _mm512_fmadd_ps(_mm512_set1_ps(2.0F * bounds_.key), most_root, fixed));
     _mm512_store_ps(found.least.data() + half, _mm512_sub_ps(distance, bound));
     _mm512_store_ps(found.most.data() + half, _mm512_add_ps(distance, bound));
   }

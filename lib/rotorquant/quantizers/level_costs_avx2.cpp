@@ -3,8 +3,10 @@
 #include "rotorquant/quantizers/level_search.hpp"
 
 #if defined(__x86_64__)
+#include <utility>
+
+#include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
-#include "rotorquant/quantizers/level_indices_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -19,7 +21,7 @@ template <int width>
 class LevelErrors {
  public:
   ROTORQUANT_AVX2_INLINE explicit LevelErrors(const NormalLevels& levels)
-      : search_(levels), table_(levels.levels()) {}
+      : search_(levels.tree()), table_(levels.levels()) {}
   ROTORQUANT_AVX2_INLINE __m256 operator()(__m256 y, __m256 scale, __m256 inverse) const {
     return _mm256_fnmadd_ps(scale, table_(search_.index(_mm256_mul_ps(y, inverse))), y);
   }
@@ -78,15 +80,10 @@ ROTORQUANT_AVX2 void level_costs_avx2(const LevelSearch& search, const float* co
       add_costs<width>(in, search.levels[width], begin, end, sums);
       begin = end;
     };
-    of_width.template operator()<8>();
-    of_width.template operator()<7>();
-    of_width.template operator()<6>();
-    of_width.template operator()<5>();
-    of_width.template operator()<4>();
-    of_width.template operator()<3>();
-    of_width.template operator()<2>();
-    of_width.template operator()<1>();
-    of_width.template operator()<0>();
+    [&]<int... narrower>(std::integer_sequence<int, narrower...>) ROTORQUANT_AVX2_LAMBDA {
+      (of_width.template operator()<max_width - narrower>(), ...);
+    }
+    (std::make_integer_sequence<int, max_width + 1>());
     for (int h = 0; h < together; ++h) _mm256_storeu_ps(costs + first + h * lanes, sums[h]);
   }
 }

@@ -3,6 +3,8 @@
 #include "rotorquant/quantizers/level_search.hpp"
 
 #if defined(__x86_64__)
+#include <utility>
+
 #include "rotorquant/codes/plane_registers_avx512.hpp"
 #include "rotorquant/quantizers/cascade_program.hpp"
 #include "rotorquant/quantizers/level_indices_avx512.hpp"
@@ -121,15 +123,10 @@ ROTORQUANT_AVX512 void level_costs_avx512(const LevelSearch& search, const float
     add_costs<width>(in, search.levels[width], begin, end, sums);
     begin = end;
   };
-  of_width.template operator()<8>();
-  of_width.template operator()<7>();
-  of_width.template operator()<6>();
-  of_width.template operator()<5>();
-  of_width.template operator()<4>();
-  of_width.template operator()<3>();
-  of_width.template operator()<2>();
-  of_width.template operator()<1>();
-  of_width.template operator()<0>();
+  [&]<int... narrower>(std::integer_sequence<int, narrower...>) ROTORQUANT_AVX512_LAMBDA {
+    (of_width.template operator()<max_width - narrower>(), ...);
+  }
+  (std::make_integer_sequence<int, max_width + 1>());
   for (int h = 0; h < halves; ++h) _mm512_storeu_ps(costs + h * lanes, sums[h]);
 }
 

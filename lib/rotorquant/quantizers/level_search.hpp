@@ -41,6 +41,13 @@ struct LevelSearch {
       ends{};                            // [w]: one past the last coordinate of at least w bits; [0]: dim
   const NormalLevels* levels = nullptr;  // [9], by width
   const float* diagonal = nullptr;       // [dim], what a squared error costs
+
+  // for_widths() of mixed_planes.hpp, of all coordinates with bits.
+  template <typename Body>
+  void for_widths(const Body& body) const {
+    rotorquant::for_widths(
+        0, ends[1], [this](int width) { return ends[static_cast<std::size_t>(width)]; }, body);
+  }
 };
 
 // symbols [dim] of the coordinates with bits: the index of y / scale among the levels.
@@ -67,16 +74,15 @@ bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::
 // squares added in float64 in dot_product.hpp's order.
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count);
 
-void search_levels_avx512(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
-void level_costs_avx512(const LevelSearch& search, const float* columns, const float* less,
+// The same with instruction sets.
+using SearchLevels = void(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
+using LevelCosts = void(const LevelSearch& search, const float* columns, const float* less,
                         const float* scales, float* costs);
-bool descend_once_avx512(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
-double squared_distance_avx512(const float* x, const float* y, const float* offset, std::int64_t count);
-
-void search_levels_avx2(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols);
-void level_costs_avx2(const LevelSearch& search, const float* columns, const float* less, const float* scales,
-                      float* costs);
-bool descend_once_avx2(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
-double squared_distance_avx2(const float* x, const float* y, const float* offset, std::int64_t count);
+using DescendOnce = bool(const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
+using SquaredDistance = double(const float* x, const float* y, const float* offset, std::int64_t count);
+SearchLevels search_levels_avx2, search_levels_avx512;
+LevelCosts level_costs_avx2, level_costs_avx512;
+DescendOnce descend_once_avx2, descend_once_avx512;
+SquaredDistance squared_distance_avx2, squared_distance_avx512;
 
 }  // namespace rotorquant

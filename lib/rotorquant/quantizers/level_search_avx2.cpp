@@ -6,8 +6,8 @@
 #include <bit>
 #include <cstring>
 
-#include "rotorquant/core/dispatch.hpp"
-#include "rotorquant/quantizers/level_indices_avx2.hpp"
+#include "rotorquant/codes/tree_search_avx2.hpp"
+#include "rotorquant/core/squares_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -31,21 +31,10 @@ ROTORQUANT_AVX2_INLINE void store_symbols(std::uint8_t* symbols, std::int64_t co
   std::memcpy(symbols, &bytes, static_cast<std::size_t>(std::min(count, lanes)));
 }
 
-// body(width, begin, end) with the coordinates of each width that has bits.
-template <typename Body>
-void for_widths(const LevelSearch& search, const Body& body) {
-  std::int64_t begin = 0;
-  for (int width = max_width; width > 0; --width) {
-    const std::int64_t end = search.ends[static_cast<std::size_t>(width)];
-    if (end > begin) dispatch_bits(width, [&](auto w) { body(w, begin, end); });
-    begin = std::max(begin, end);
-  }
-}
-
 template <int width>
 ROTORQUANT_AVX2 void search_run(const NormalLevels& levels, std::int64_t begin, std::int64_t end,
                                 const float* y, float scale, std::uint8_t* symbols) {
-  const TreeSearch<width> search(levels);
+  const TreeSearch<width> search(levels.tree());
   const __m256 inverse = _mm256_set1_ps(1.0F / scale);
   for (std::int64_t first = begin; first < end; first += lanes) {
     const __m256 scaled = _mm256_mul_ps(load_floats(y, first, end - first), inverse);
@@ -69,7 +58,7 @@ template <int width>
 ROTORQUANT_AVX2 bool descend_run(const DescentProblem& problem, std::int64_t begin, std::int64_t end,
                                  float* gradient, std::uint8_t* symbols) {
   const NormalLevels& levels = problem.search.levels[width];
-  const TreeSearch<width> search(levels);
+  const TreeSearch<width> search(levels.tree());
   const RegisterTable<width> table(levels.levels());
   const __m256 scale = _mm256_set1_ps(problem.scale), inverse = _mm256_set1_ps(1.0F / problem.scale);
   bool changed = false;
@@ -103,14 +92,14 @@ ROTORQUANT_AVX2 bool descend_run(const DescentProblem& problem, std::int64_t beg
 }  // namespace
 
 void search_levels_avx2(const LevelSearch& search, const float* y, float scale, std::uint8_t* symbols) {
-  for_widths(search, [&](auto width, std::int64_t begin, std::int64_t end) {
+  search.for_widths([&](auto width, std::int64_t begin, std::int64_t end) {
     search_run<width()>(search.levels[width()], begin, end, y, scale, symbols);
   });
 }
 
 bool descend_once_avx2(const DescentProblem& problem, float* gradient, std::uint8_t* symbols) {
   bool changed = false;
-  for_widths(problem.search, [&](auto width, std::int64_t begin, std::int64_t end) {
+  problem.search.for_widths([&](auto width, std::int64_t begin, std::int64_t end) {
     changed |= descend_run<width()>(problem, begin, end, gradient, symbols);
   });
   return changed;
@@ -118,21 +107,15 @@ bool descend_once_avx2(const DescentProblem& problem, float* gradient, std::uint
 
 ROTORQUANT_AVX2 double squared_distance_avx2(const float* x, const float* y, const float* offset,
                                              std::int64_t count) {
-  // Lane i of eight running sums, in float64, where products of float32 numbers are exact.
-  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  DoubleSquares squares;
   for (std::int64_t first = 0; first < count; first += lanes) {
     const auto own = [&](const float* row)
                          ROTORQUANT_AVX2_LAMBDA { return load_floats(row, first, count - first); };
     __m256 difference = _mm256_sub_ps(own(x), own(y));
     if (offset != nullptr) difference = _mm256_add_ps(difference, own(offset));
-    const __m256d four = _mm256_cvtps_pd(_mm256_castps256_ps128(difference));
-    const __m256d rest = _mm256_cvtps_pd(_mm256_extractf128_ps(difference, 1));
-    low = _mm256_fmadd_pd(four, four, low);
-    high = _mm256_fmadd_pd(rest, rest, high);
+    squares.add(difference);
   }
-  const __m256d four = _mm256_add_pd(low, high);
-  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  return squares.total();
 }
 
 }  // namespace rotorquant

@@ -1,9 +1,10 @@
 #pragma once
 // The inner loops of scalar codecs, once per instruction set (scalar_kernels_serial.cpp,
-// scalar_kernels_avx2.cpp, scalar_kernels_avx512.cpp). The serial functions define the results; the others give the same codes and
-// values bit for bit. Internal to lib/rotorquant/quantizers.
+// scalar_kernels_avx2.cpp, scalar_kernels_avx512.cpp). The serial functions define the results; the others give
+// the same codes and values bit for bit. Internal to lib/rotorquant/quantizers.
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "rotorquant/codebooks/lloyd_max.hpp"
@@ -102,5 +103,10 @@ const ScalarKernels& scalar_kernels(Isa isa);
 extern const ScalarKernels scalar_kernels_serial;
 extern const ScalarKernels scalar_kernels_avx2;
 extern const ScalarKernels scalar_kernels_avx512;
+
+// Those that have files of their own, scalar_scores_avx2.cpp and scalar_scores_avx512.cpp.
+std::remove_pointer_t<decltype(ScalarKernels::score)> score_avx2, score_avx512;
+std::remove_pointer_t<decltype(ScalarKernels::score_codes)> score_codes_avx2, score_codes_avx512;
+std::remove_pointer_t<decltype(ScalarKernels::score_integers)> score_integers_avx2, score_integers_avx512;
 
 }  // namespace rotorquant

@@ -1,13 +1,14 @@
 // AVX2 kernels of scalar codecs: comparisons' sign bits are bytes of planes, bytes of planes are spread to
 // eight symbols by a table, and centroids are permutations of registers.
-#include "rotorquant/quantizers/scalar_kernels_avx2.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <array>
 #include <bit>
 
 #include "rotorquant/codes/bit_planes.hpp"
-#include "rotorquant/codes/scalar_search_avx2.hpp"
+#include "rotorquant/codes/register_tables_avx2.hpp"
+#include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/core/unit_rows_avx2.hpp"
@@ -67,61 +68,22 @@ void half_norms(const ConstHostTensor& x, const float* norms, std::uint8_t* halv
   dispatch_type(x.type, [&]<ElementType type>() { half_norms_type<type>(x, norms, halves); });
 }
 
-// Entries of a table of 2^bits by their indices; what lies above an index's `bits` bits is ignored where bits
-// <= 4.
-template <int bits>
-ROTORQUANT_AVX2_INLINE __m256 pick(const float* table, __m256i index) {
-  if constexpr (bits <= 3) return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
-  if constexpr (bits == 4) {
-    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index),
-                            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + lanes), index), upper);
-  }
-  return _mm256_i32gather_ps(table, index, sizeof(float));
-}
-
-// What ScalarSearch does, for more bits than fit registers.
-template <int bits>
-ROTORQUANT_AVX2_INLINE void search(const float* tree, __m256 y, __m256 (&masks)[bits]) {
-  __m256i place = _mm256_set1_epi32(1);
-  const auto step = [&]<int level>() ROTORQUANT_AVX2_LAMBDA {
-    // tree[2^level, 2^(level + 1)): up to the third level in the first register.
-    const float* table = level < 3 ? tree : tree + (1 << level);
-    __m256i index = place;
-    if constexpr (level > 4) index = _mm256_sub_epi32(place, _mm256_set1_epi32(1 << level));
-    const __m256 above = _mm256_cmp_ps(y, pick < level < 3 ? 3 : level > (table, index), _CMP_GT_OQ);
-    masks[bits - 1 - level] = above;
-    place = _mm256_sub_epi32(_mm256_add_epi32(place, place), _mm256_castps_si256(above));
-  };
-  [&]<int... level>(std::integer_sequence<int, level...>) ROTORQUANT_AVX2_LAMBDA {
-    (step.template operator()<level>(), ...);
-  }
-  (std::make_integer_sequence<int, bits>());
-}
-
 template <int bits>
 ROTORQUANT_AVX2 void quantize_bits(const ScalarTables& tables, const float* y, std::int64_t rows,
                                    std::int64_t dim, std::uint8_t* planes) {
   const std::int64_t stride = plane_bytes(dim);
-  const auto quantize_rows = [&](const auto& find) ROTORQUANT_AVX2_LAMBDA {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      std::uint8_t* out = planes + r * bits * stride;
-      for (std::int64_t c = 0; c < dim; c += lanes) {
-        __m256 masks[bits];
-        find(load<ElementType::float32>(y + r * dim, c, dim - c), masks);
-        const auto valid = static_cast<unsigned>(dim - c >= lanes ? 0xFF : (1 << (dim - c)) - 1);
-        for (int j = 0; j < bits; ++j) {
-          const auto byte = static_cast<unsigned>(_mm256_movemask_ps(masks[j]));
-          out[j * stride + c / lanes] = static_cast<std::uint8_t>(byte & valid);
-        }
+  const TreeSearch<bits> search(tables.tree.data());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::uint8_t* out = planes + r * bits * stride;
+    for (std::int64_t c = 0; c < dim; c += lanes) {
+      __m256 masks[bits];
+      search(load<ElementType::float32>(y + r * dim, c, dim - c), masks);
+      const auto valid = static_cast<unsigned>(dim - c >= lanes ? 0xFF : (1 << (dim - c)) - 1);
+      for (int j = 0; j < bits; ++j) {
+        const auto byte = static_cast<unsigned>(_mm256_movemask_ps(masks[j]));
+        out[j * stride + c / lanes] = static_cast<std::uint8_t>(byte & valid);
       }
     }
-  };
-  if constexpr (bits <= most_plane_codebook_bits) {
-    quantize_rows(ScalarSearch<bits>(tables.tree.data()));
-  } else {
-    quantize_rows([&](__m256 y_c, __m256(&masks)[bits])
-                      ROTORQUANT_AVX2_LAMBDA { search<bits>(tables.tree.data(), y_c, masks); });
   }
 }
 
@@ -153,7 +115,7 @@ template <int bits>
 ROTORQUANT_AVX2_INLINE __m256 centroids_of(const float* table, const std::uint8_t* row, std::int64_t stride,
                                            std::int64_t c) {
   const auto indices = static_cast<long long>(index_bytes<bits>(row, stride, c / lanes));
-  return pick<bits>(table, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(indices)));
+  return RegisterTable<bits>(table)(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(indices)));
 }
 
 template <int bits>

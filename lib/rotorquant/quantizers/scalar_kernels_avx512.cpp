@@ -1,6 +1,6 @@
 // AVX-512 (F, BW, DQ, VL) kernels of scalar codecs: a comparison's mask is a bit plane already, and centroids
 // are a permutation of registers.
-#include "rotorquant/quantizers/scalar_kernels_avx512.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>

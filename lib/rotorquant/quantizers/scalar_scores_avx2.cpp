@@ -1,6 +1,6 @@
 // Scores with AVX2, of rows and from codes, exactly and with 8-bit integers. Codes are taken eight rows at a
 // time with a row in each lane: running sums are then registers of their own, and eight scores come out in one.
-#include "rotorquant/quantizers/scalar_kernels_avx2.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include "rotorquant/codes/bit_planes.hpp"
 #include "rotorquant/codes/code_columns_avx2.hpp"
 #include "rotorquant/core/dispatch.hpp"
+#include "rotorquant/core/folds_avx2.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/quantizers/ordered_query.hpp"
 
@@ -142,17 +143,6 @@ ROTORQUANT_AVX2_INLINE void multiply_entries(const Entries<bits>& centroids, con
       products += lanes;
     }
   }
-}
-
-// The sums of eight rows from their sums 2^k, halves added until one is left.
-template <int count>
-ROTORQUANT_AVX2_INLINE __m256 fold_columns(__m256 (&sums)[count]) {
-#pragma GCC unroll 4
-  for (int half = count / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) sums[i] = _mm256_add_ps(sums[i], sums[i + half]);
-  }
-  return sums[0];
 }
 
 // Of one query whose products with the centroids are given, of two groups of eight rows, which share the loads of

@@ -1,5 +1,5 @@
 // Scores from codes with AVX-512, exactly and, by VNNI, with 8-bit integers.
-#include "rotorquant/quantizers/scalar_kernels_avx512.hpp"
+#include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
 #include <vector>

@@ -10,13 +10,7 @@
 namespace rotorquant {
 namespace {
 
-using avx2::lanes;
-using avx2::PlainSink;
-using avx2::PlaneRows;
-using avx2::RowBuffer;
-using avx2::RowSource;
-using avx2::ScaledRows;
-using avx2::UnitRows;
+using namespace avx2;
 
 // The lanes of register 8 phase + lane of blocks of three whose j-th factor lies `distance` behind them, as an
 // immediate of blends.

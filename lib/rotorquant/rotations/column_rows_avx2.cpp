@@ -4,14 +4,11 @@
 #if defined(__x86_64__)
 #include <algorithm>
 #include <bit>
-#include <cmath>
 
-#include "rotorquant/core/avx2.hpp"
-#include "rotorquant/core/dot_product.hpp"
-#include "rotorquant/core/elements.hpp"
-#include "rotorquant/core/scratch.hpp"
+#include "rotorquant/core/folds_avx2.hpp"
+#include "rotorquant/core/load_transposed_avx2.hpp"
 #include "rotorquant/core/transpose_avx2.hpp"
-#include "rotorquant/core/unit_factors.hpp"
+#include "rotorquant/core/unit_rows_avx2.hpp"
 
 namespace rotorquant {
 namespace {
@@ -27,10 +24,8 @@ ROTORQUANT_AVX2_INLINE void split_halves(const std::uint8_t* const (&rows)[lanes
   if constexpr (type == ElementType::bfloat16) {
     // Two coordinates move as one 32-bit number, whose upper and lower halves are the upper halves of theirs.
     __m256 pairs[lanes];
-#pragma GCC unroll 8
-    for (int r = 0; r < lanes; ++r)
-      pairs[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(rows[r] + 2 * c));
-    transpose_eight(pairs);
+    load_transposed(
+        [&](int r) ROTORQUANT_AVX2_LAMBDA { return reinterpret_cast<const float*>(rows[r] + 2 * c); }, pairs);
 #pragma GCC unroll 8
     for (int i = 0; i < lanes; ++i) {
       const __m256i both = _mm256_castps_si256(pairs[i]);
@@ -101,10 +96,7 @@ ROTORQUANT_AVX2_INLINE __m256 sums_of_squares(const float* columns, std::int64_t
     for (int i = 0; i < lanes; ++i) sums[half + i] = _mm256_setzero_ps();
     const auto add = [&](int i, std::int64_t c) ROTORQUANT_AVX2_LAMBDA {
       const __m256 column = _mm256_load_ps(columns + c * column_lanes);
-      // Squares of fp16 numbers are exact in float32, so that fusing them changes nothing.
-      sums[half + i] = type == ElementType::float16
-                           ? _mm256_fmadd_ps(column, column, sums[half + i])
-                           : _mm256_add_ps(sums[half + i], _mm256_mul_ps(column, column));
+      sums[half + i] = add_float_squares<type>(sums[half + i], column);
     };
     std::int64_t c = half;
     for (; c + lanes <= dim; c += running) {
@@ -116,19 +108,7 @@ ROTORQUANT_AVX2_INLINE __m256 sums_of_squares(const float* columns, std::int64_t
       if (c + i < dim) add(i, c + i);
     }
   }
-#pragma GCC unroll 4
-  for (int half = running / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) sums[i] = _mm256_add_ps(sums[i], sums[i + half]);
-  }
-  return sums[0];
-}
-
-float exact_norm(const ConstHostTensor& x, std::int64_t r) {
-  static thread_local ScratchFloats scratch;
-  float* row = scratch.reserve(x.cols);
-  load_elements(x.type, x.row(r), x.cols, row);
-  return static_cast<float>(std::sqrt(squared_norm(row, x.cols)));
+  return fold_columns(sums);
 }
 
 template <ElementType type>
@@ -146,7 +126,7 @@ ROTORQUANT_AVX2 void unit_rows_to_columns(const ConstHostTensor& x, float* norms
   }
   for (unsigned doubtful = ~in_range & ((1U << x.rows) - 1U); doubtful != 0; doubtful &= doubtful - 1) {
     const int r = std::countr_zero(doubtful);
-    found[r] = exact_norm(x, r);
+    found[r] = exact_norm<type>(x, r);
   }
   for (std::int64_t first = 0; first < column_lanes; first += lanes) {
     const __m256 divisors = _mm256_max_ps(_mm256_load_ps(found + first), _mm256_set1_ps(norm_floor));

@@ -10,13 +10,7 @@
 namespace rotorquant {
 namespace {
 
-using avx2::lanes;
-using avx2::PlainSink;
-using avx2::PlaneRows;
-using avx2::RowBuffer;
-using avx2::RowSource;
-using avx2::ScaledRows;
-using avx2::UnitRows;
+using namespace avx2;
 
 // One level: each lane's partner is `distance` lanes away; the lower of the two takes a + b, the upper a - b.
 // Multiplying by +-1 is exact, so that the fused operation rounds like a sum.

@@ -4,6 +4,7 @@
 // lib/rotorquant/rotations.
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "rotorquant/codes/plane_codebook.hpp"
@@ -122,22 +123,13 @@ struct ColumnKernels {
                      std::int64_t pitch, float* columns);
 };
 
-void to_columns_avx512(const ConstHostTensor& x, const float* factors, float* columns);
-void unit_rows_to_columns_avx512(const ConstHostTensor& x, float* norms, float* factors, float* columns);
-void to_rows_avx512(const float* columns, const float* factors, const HostTensor& rows);
-void columns_to_planes_avx512(const float* columns, std::int64_t count, std::int64_t dim,
-                              const PlaneCodebook& codebook, std::uint8_t* planes);
-void flat_layer_avx512(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
-                       std::int64_t pitch, float* columns);
-
-void to_columns_avx2(const ConstHostTensor& x, const float* factors, float* columns);
-void unit_rows_to_columns_avx2(const ConstHostTensor& x, float* norms, float* factors, float* columns);
-void to_rows_avx2(const float* columns, const float* factors, const HostTensor& rows);
-void columns_to_planes_avx2(const float* columns, std::int64_t count, std::int64_t dim,
-                            const PlaneCodebook& codebook, std::uint8_t* planes);
-void planes_to_columns_avx2(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
-                            const PlaneCodebook& codebook, float* columns);
-void flat_layer_avx2(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
-                     std::int64_t pitch, float* columns);
+// What the tables of ColumnKernels in cascade.cpp point at.
+std::remove_pointer_t<decltype(ColumnKernels::to_columns)> to_columns_avx2, to_columns_avx512;
+std::remove_pointer_t<decltype(ColumnKernels::unit_rows_to_columns)> unit_rows_to_columns_avx2,
+    unit_rows_to_columns_avx512;
+std::remove_pointer_t<decltype(ColumnKernels::to_rows)> to_rows_avx2, to_rows_avx512;
+std::remove_pointer_t<decltype(ColumnKernels::to_planes)> columns_to_planes_avx2, columns_to_planes_avx512;
+std::remove_pointer_t<decltype(ColumnKernels::from_planes)> planes_to_columns_avx2;
+std::remove_pointer_t<decltype(ColumnKernels::flat_layer)> flat_layer_avx2, flat_layer_avx512;
 
 }  // namespace rotorquant

@@ -11,7 +11,7 @@
 #include <array>
 
 #include "rotorquant/codes/bit_planes.hpp"
-#include "rotorquant/codes/scalar_search_avx2.hpp"
+#include "rotorquant/codes/tree_search_avx2.hpp"
 #include "rotorquant/core/scaled_rows.hpp"
 #include "rotorquant/core/scratch.hpp"
 #include "rotorquant/core/unit_rows_avx2.hpp"
@@ -197,7 +197,7 @@ struct ScaledSink {
 template <int bits>
 struct PlaneSink {
   struct Constants {
-    ScalarSearch<bits> search;
+    TreeSearch<bits> search;
   };
   struct Row {
     std::uint8_t* planes;
@@ -226,7 +226,7 @@ struct PlaneSink {
     ROTORQUANT_AVX2_INLINE void advance(std::int64_t registers) { planes += registers; }
   };
   ROTORQUANT_AVX2_INLINE Constants constants() const {
-    return {ScalarSearch<bits>(search_tree<bits>(*codebook))};
+    return {TreeSearch<bits>(search_tree<bits>(*codebook).data())};
   }
   ROTORQUANT_AVX2_INLINE Row row(std::int64_t r) const {
     const std::int64_t stride = plane_bytes(cols);

@@ -1,6 +1,6 @@
 #pragma once
 // Eight entries of a table at a time, from registers where four hold it. Internal to
-// lib/rotorquant/quantizers.
+// lib/rotorquant.
 #include "rotorquant/core/avx2.hpp"
 
 namespace rotorquant::avx2 {
