@@ -1,7 +1,7 @@
 #pragma once
-// The dense rotation at its fastest: a matrix product with fused multiply-adds in an order of its own, where the
-// library's dense rotation fixes the order of sums. Eigen's, but with AVX2 one whose matrix is arranged once. A
-// rival for benchmarks: its codes may differ where a coordinate lies within rounding of a boundary.
+// The dense rotation at its fastest: a matrix product with fused multiply-adds in an order of its own, where
+// the library's dense rotation fixes the order of sums. Eigen's, but with AVX2 one whose matrix is arranged
+// once. A rival for benchmarks: its codes may differ where a coordinate lies within rounding of a boundary.
 #include <cstdint>
 #include <vector>
 

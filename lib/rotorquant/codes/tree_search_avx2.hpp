@@ -1,5 +1,6 @@
 #pragma once
-// The search of a codebook by its tree of boundaries, in AVX2 registers up to 4 bits. Include only where __x86_64__ is defined.
+// The search of a codebook by its tree of boundaries, in AVX2 registers up to 4 bits. Include only where
+// __x86_64__ is defined.
 #include <array>
 
 #include "rotorquant/codes/plane_codebook.hpp"
