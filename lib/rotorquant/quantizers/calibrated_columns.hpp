@@ -1,7 +1,8 @@
 #pragma once
 // Blocks of up to cascade_lanes calibrated keys between their codes, columns [dim, cascade_lanes] of a
 // cascade (cascade_program.hpp), and rows of numbers. calibrated_columns.cpp defines the results; the files
-// named after instruction sets give the same bits. Internal to lib/rotorquant/quantizers.
+// named after instruction sets give the same bits. Columns, words, and what a block has one of a key (scales,
+// centroids) begin at multiples of 64 bytes. Internal to lib/rotorquant/quantizers.
 #include <array>
 #include <cstdint>
 #include <span>

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -190,8 +191,8 @@ TEST(CalibratedColumns, StreamedRowsAreTheSameInEveryInstructionSet) {
   ScratchFloats scratch;
   float* columns = scratch.reserve(dim * cascade_lanes);
   for (std::int64_t i = 0; i < dim * cascade_lanes; ++i) columns[i] = static_cast<float>(random.normal());
-  std::vector<float> scales(cascade_lanes);
-  std::vector<std::int32_t> centroids(cascade_lanes);
+  alignas(64) std::array<float, cascade_lanes> scales{};
+  alignas(64) std::array<std::int32_t, cascade_lanes> centroids{};
   for (std::size_t v = 0; v < scales.size(); ++v) {
     scales[v] = 0.5F + static_cast<float>(random.uniform());
     centroids[v] = static_cast<std::int32_t>(v % centroid_count);
