@@ -45,8 +45,8 @@ struct ChangeWorkspace {
   AlignedBuffer wide;                   // a row whose scores change by more than float32 exponentials stand
 };
 
-// Rows one after another. errors [rows, stride]: of row r, [visible] is e on entry and p̂ - p on return, 0 from
-// there to the next multiple of 16. `changes` has room for one of each row.
+// Rows one after another. errors [rows, stride]: of row r, [visible] is e on entry and p̂ - p on return, 0
+// from there to the next multiple of 16. `changes` has room for one of each row.
 void change_rows(std::span<const ExactRow> rows, float* errors, std::int64_t stride, RowChange* changes,
                  ChangeWorkspace& workspace);
 

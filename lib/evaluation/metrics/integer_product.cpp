@@ -68,7 +68,8 @@ inline void add_pairs(IntRegister& sum, const IntRegister& a, const IntRegister&
 #endif
 }
 
-// out(r, 0..) (+)= scales times the sum over k of a(r, k) panel(k, 0..) for `registers` of columns of a panel.
+// out(r, 0..) (+)= scales times the sum over k of a(r, k) panel(k, 0..) for `registers` of columns of a
+// panel.
 template <std::int64_t rows, std::int64_t registers>
 void tile_product(const IntegerRows& a, std::int64_t chunk, std::int64_t pairs, const std::int16_t* panel,
                   const float* panel_scales, bool resume, float* out, std::int64_t stride) {

@@ -52,8 +52,8 @@ struct IntegerRows {
   }
 };
 
-// x [count] becomes values [count rounded up to 16], 0 beyond, and scales [num_chunks(count)]. x may be read up
-// to the next multiple of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become 0.
+// x [count] becomes values [count rounded up to 16], 0 beyond, and scales [num_chunks(count)]. x may be read
+// up to the next multiple of 16, where it is 0. Elements of a chunk whose largest is below 1e-30 become 0.
 struct RowToRound {
   const float* x = nullptr;
   std::int64_t count = 0;

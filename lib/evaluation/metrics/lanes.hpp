@@ -1,6 +1,6 @@
 #pragma once
-// Vectors of 64 bytes (register_pair.hpp), here of eight float64. Used as local variables alone, since passing
-// them by value is part of no portable calling convention.
+// Vectors of 64 bytes (register_pair.hpp), here of eight float64. Used as local variables alone, since
+// passing them by value is part of no portable calling convention.
 #include <cstdint>
 #include <cstring>
 

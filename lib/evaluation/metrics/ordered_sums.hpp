@@ -1,6 +1,7 @@
 #pragma once
-// The sums of the lanes of several vectors at once, each in the order of its lanes. One vector's sum is a chain
-// of additions that wait for one another; transposed, as many vectors as they have lanes share that chain.
+// The sums of the lanes of several vectors at once, each in the order of its lanes. One vector's sum is a
+// chain of additions that wait for one another; transposed, as many vectors as they have lanes share that
+// chain.
 #include <cstdint>
 #include <utility>
 

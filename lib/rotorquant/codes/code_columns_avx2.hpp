@@ -77,8 +77,8 @@ ROTORQUANT_AVX2_INLINE __m256i select(__m256i mask, __m256i a, __m256i b) {
 template <int bits>
 inline constexpr bool clear_symbols = bits == 3;
 
-// The symbols of 32 coordinates of eight vectors from their bits of each plane: byte q of a lane of symbols[r]
-// is that of coordinate r + 8 q in its lowest bits, with others' bits above.
+// The symbols of 32 coordinates of eight vectors from their bits of each plane: byte q of a lane of
+// symbols[r] is that of coordinate r + 8 q in its lowest bits, with others' bits above.
 template <int bits>
 ROTORQUANT_AVX2_INLINE void symbols_of(const __m256i (&planes)[bits], __m256i (&symbols)[8]) {
   if constexpr (bits == 1) {

@@ -27,9 +27,9 @@ SearchTree search_tree(const PlaneCodebook& codebook) {
   return tree;
 }
 
-// The number of boundaries strictly below each of eight coordinates, one comparison a level. Up to four levels
-// are in registers, where the place among a level's boundaries, minus the bits found so far as a number, picks
-// the next boundary; beyond them it is found by that number in a table.
+// The number of boundaries strictly below each of eight coordinates, one comparison a level. Up to four
+// levels are in registers, where the place among a level's boundaries, minus the bits found so far as a
+// number, picks the next boundary; beyond them it is found by that number in a table.
 template <int width>
 class TreeSearch {
  public:

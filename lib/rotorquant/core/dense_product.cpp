@@ -8,8 +8,8 @@
 namespace rotorquant {
 namespace {
 
-// Outputs that stay in registers: 4 x 64 are sixteen registers of 512 bits; 6 x 16 are twelve of 256 bits, which
-// leaves four for what they are made of.
+// Outputs that stay in registers: 4 x 64 are sixteen registers of 512 bits; 6 x 16 are twelve of 256 bits,
+// which leaves four for what they are made of.
 #if defined(__AVX512F__)
 using Lanes = float __attribute__((vector_size(64)));
 constexpr std::int64_t tile_rows = 4;

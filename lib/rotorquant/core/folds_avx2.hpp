@@ -4,8 +4,8 @@
 
 namespace rotorquant::avx2 {
 
-// What fold() of avx2.hpp does, of `count` running sums that are registers of their own: halves added until one
-// is left.
+// What fold() of avx2.hpp does, of `count` running sums that are registers of their own: halves added until
+// one is left.
 template <int count>
 ROTORQUANT_AVX2_INLINE __m256 fold_columns(__m256 (&sums)[count]) {
 #pragma GCC unroll 4

@@ -1,6 +1,6 @@
 #pragma once
-// a b + c, rounded once: to the same bits for a number, for sixteen of them and on a GPU. Where the compiler may
-// not use fused multiply-adds, a library function takes their place, to the same bits and slowly.
+// a b + c, rounded once: to the same bits for a number, for sixteen of them and on a GPU. Where the compiler
+// may not use fused multiply-adds, a library function takes their place, to the same bits and slowly.
 #include <cmath>
 #include <cstdint>
 

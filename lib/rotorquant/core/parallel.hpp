@@ -37,9 +37,9 @@ inline int available_threads() {
   return omp_get_max_threads();
 }
 
-// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads in their
-// order as threads come free: when a chunk begins, all before it have begun. After an exception no more begin;
-// the first (in chunk order) is rethrown once all threads are done.
+// Calls body(begin, end) on consecutive chunks of [0, count), `grain` items each, dealt to the threads in
+// their order as threads come free: when a chunk begins, all before it have begun. After an exception no more
+// begin; the first (in chunk order) is rethrown once all threads are done.
 template <typename Body>
 void parallel_chunks(const Context& context, std::int64_t count, std::int64_t grain, const Body& body) {
   const std::int64_t chunks = (count + grain - 1) / grain;

@@ -1,7 +1,7 @@
 #pragma once
 // 64 bytes of numbers with one operation on all of them, for loops that are written once: a vector of the
-// compiler's where there are registers of 512 bits, else a pair of vectors of 256 bits. Compilers take a vector
-// that no register holds apart into numbers as soon as they are compared, chosen or permuted.
+// compiler's where there are registers of 512 bits, else a pair of vectors of 256 bits. Compilers take a
+// vector that no register holds apart into numbers as soon as they are compared, chosen or permuted.
 #include <cstdint>
 #include <type_traits>
 

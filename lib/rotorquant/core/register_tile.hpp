@@ -6,9 +6,9 @@
 
 namespace rotorquant {
 
-// Makes the compiler load x, a vector that one register holds, once and keep it, where it would read it from memory
-// again as an operand of every use: a core that starts one such load a cycle, beside the broadcasts of the other
-// operand, then waits for loads and not for arithmetic.
+// Makes the compiler load x, a vector that one register holds, once and keep it, where it would read it from
+// memory again as an operand of every use: a core that starts one such load a cycle, beside the broadcasts of
+// the other operand, then waits for loads and not for arithmetic.
 template <typename Vector>
 inline void in_register([[maybe_unused]] Vector& x) {
 #if defined(__AVX512F__)
@@ -18,9 +18,9 @@ inline void in_register([[maybe_unused]] Vector& x) {
 #endif
 }
 
-// y(r, c) (+)= sum over k of x(r, k) a(k, c), k ascending and every term rounded by itself; x, a and y begin at
-// the tile of `rows` rows and `vectors` vectors of columns. Lanes: a vector of float or double. resume: starts
-// from y.
+// y(r, c) (+)= sum over k of x(r, k) a(k, c), k ascending and every term rounded by itself; x, a and y begin
+// at the tile of `rows` rows and `vectors` vectors of columns. Lanes: a vector of float or double. resume:
+// starts from y.
 template <typename Lanes, std::int64_t rows, std::int64_t vectors,
           typename Number = std::remove_cvref_t<decltype(Lanes{}[0])>>
 void multiply_tile(const Number* x, std::int64_t x_stride, std::int64_t depth, const Number* a,

@@ -28,8 +28,8 @@ ROTORQUANT_AVX2_INLINE void transpose_eight(__m256 (&rows)[8]) {
   }
 }
 
-// The same in each half of registers of 16-bit numbers: eight rows of 16 coordinates become coordinate i of all
-// rows in the lower half of register i, and coordinate 8 + i in its upper half; and back.
+// The same in each half of registers of 16-bit numbers: eight rows of 16 coordinates become coordinate i of
+// all rows in the lower half of register i, and coordinate 8 + i in its upper half; and back.
 ROTORQUANT_AVX2_INLINE void transpose_halves(__m256i (&rows)[8]) {
   __m256i pairs[8];  // two rows of four coordinates
 #pragma GCC unroll 4

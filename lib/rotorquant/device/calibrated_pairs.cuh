@@ -143,8 +143,8 @@ class PairSearch {
   }
 
  private:
-  // The `most` centroids that are the cheapest at their nearest scale codes, in order, of equal ones those that
-  // came first.
+  // The `most` centroids that are the cheapest at their nearest scale codes, in order, of equal ones those
+  // that came first.
   __device__ void rank_centroids(int most) const {
     for (int first = 0; first < codec_.centroid_count; first += centroids_together) {
       int code[centroids_together];

@@ -1,6 +1,6 @@
 #pragma once
-// Scalar symbols of a key whose centroid and scale are chosen, a thread a key: levels by the metric's diagonal,
-// then coordinate descent of the whole form.
+// Scalar symbols of a key whose centroid and scale are chosen, a thread a key: levels by the metric's
+// diagonal, then coordinate descent of the whole form.
 #include "rotorquant/device/calibrated_tile.cuh"
 #include "rotorquant/device/scalar_rows.cuh"
 

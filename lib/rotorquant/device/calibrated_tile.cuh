@@ -1,5 +1,6 @@
 #pragma once
-// A warp's 32 calibrated keys in shared memory, and what encoders and decoders do with them (calibrated_rows.cuh).
+// A warp's 32 calibrated keys in shared memory, and what encoders and decoders do with them
+// (calibrated_rows.cuh).
 #include "rotorquant/device/calibrated_rows.cuh"
 #include "rotorquant/device/elements.cuh"
 #include "rotorquant/device/refusals.cuh"

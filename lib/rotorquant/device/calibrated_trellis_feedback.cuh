@@ -90,9 +90,9 @@ class TrellisFeedbackSearch {
     int u;  // of the level, or its place among the choices
   };
 
-  // The level nearest to the target as TrellisFeedback finds it, the first of least squared error. It is one of
-  // the two levels of a cell: rounding errs by less than lies between their distances and the others', but for
-  // targets far out.
+  // The level nearest to the target as TrellisFeedback finds it, the first of least squared error. It is one
+  // of the two levels of a cell: rounding errs by less than lies between their distances and the others', but
+  // for targets far out.
   static constexpr float far_out = 1024.0F;
   __device__ __forceinline__ Nearest nearest_of_cell(float target, const Scaled& scaled,
                                                      const UsedCoordinate& at, const Row* rows,

@@ -43,8 +43,8 @@ __device__ __forceinline__ int lane_of_warp() {
   return static_cast<int>(threadIdx.x % warp_size);
 }
 
-// Levels of a codec's trellis, those of narrow symbols in shared memory. Rows are packed where no symbol has 8
-// bits.
+// Levels of a codec's trellis, those of narrow symbols in shared memory. Rows are packed where no symbol has
+// 8 bits.
 template <bool half_rows>
 struct TrellisLevelReader {
   using Row = std::conditional_t<half_rows, uint2, float4>;

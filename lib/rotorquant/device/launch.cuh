@@ -10,8 +10,8 @@ namespace rotorquant::device {
 // Dynamic shared memory beyond this must be asked for.
 inline constexpr std::size_t default_shared_bytes = 48 << 10;
 
-// Lets launches of a kernel use all that the current GPU has for a block: no less, as other launches of it, by
-// other threads or for other dimensions, may need more than these bytes.
+// Lets launches of a kernel use all that the current GPU has for a block: no less, as other launches of it,
+// by other threads or for other dimensions, may need more than these bytes.
 template <typename Kernel>
 void allow_shared_memory(const char* name, Kernel kernel, std::size_t bytes) {
   if (bytes <= default_shared_bytes) return;

@@ -73,8 +73,8 @@ struct Keys {
   }
 };
 
-// Adds the bits of the symbols of positions [begin, end), all of this width and in the same block of 32: those
-// of plane j to planes[j], a position's at the bit of its place in the block.
+// Adds the bits of the symbols of positions [begin, end), all of this width and in the same block of 32:
+// those of plane j to planes[j], a position's at the bit of its place in the block.
 template <int width, int registers>
 ROTORQUANT_AVX512_INLINE void search_positions(const Keys<registers>& keys, const NormalLevels& levels,
                                                std::int64_t begin, std::int64_t end,

@@ -55,8 +55,8 @@ class CentroidGrid {
   void estimate_avx2(const std::int32_t* words, CentroidEstimates& found) const;
   void estimate_avx512(const std::int32_t* words, CentroidEstimates& found) const;
 
-  // Of the distances that decide, relative to the squared sum of the norms of what they are made of, and of the
-  // float32 sums of estimate(): some roundings of 2^-24 each.
+  // Of the distances that decide, relative to the squared sum of the norms of what they are made of, and of
+  // the float32 sums of estimate(): some roundings of 2^-24 each.
   static constexpr float rounding_share = 1e-6F;
   // What rounds its bounds themselves up.
   static constexpr float raised = 1.001F;

@@ -70,8 +70,8 @@ struct DescentProblem {
 // error and kept so; symbols [dim]. Whether any of them changed.
 bool descend_once(Isa isa, const DescentProblem& problem, float* gradient, std::uint8_t* symbols);
 
-// ||x - y + offset||^2 of vectors of `count` coordinates, `offset` null for none: differences rounded to float32, their
-// squares added in float64 in dot_product.hpp's order.
+// ||x - y + offset||^2 of vectors of `count` coordinates, `offset` null for none: differences rounded to
+// float32, their squares added in float64 in dot_product.hpp's order.
 double squared_distance(Isa isa, const float* x, const float* y, const float* offset, std::int64_t count);
 
 // The same with instruction sets.

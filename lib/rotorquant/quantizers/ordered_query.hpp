@@ -5,8 +5,8 @@
 
 namespace rotorquant {
 
-// Word 8 b + r has the integers of coordinates 32 b + r + 8 q in its bytes q; [ordered_words(dim)]. Zeros where
-// there is no coordinate.
+// Word 8 b + r has the integers of coordinates 32 b + r + 8 q in its bytes q; [ordered_words(dim)]. Zeros
+// where there is no coordinate.
 constexpr std::int64_t ordered_words(std::int64_t dim) {
   return (dim + 31) / 32 * 8;
 }

@@ -1,7 +1,7 @@
 #pragma once
 // The inner loops of scalar codecs, once per instruction set (scalar_kernels_serial.cpp,
-// scalar_kernels_avx2.cpp, scalar_kernels_avx512.cpp). The serial functions define the results; the others give
-// the same codes and values bit for bit. Internal to lib/rotorquant/quantizers.
+// scalar_kernels_avx2.cpp, scalar_kernels_avx512.cpp). The serial functions define the results; the others
+// give the same codes and values bit for bit. Internal to lib/rotorquant/quantizers.
 #include <cstdint>
 #include <optional>
 #include <type_traits>

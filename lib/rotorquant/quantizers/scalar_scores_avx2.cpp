@@ -1,5 +1,6 @@
 // Scores with AVX2, of rows and from codes, exactly and with 8-bit integers. Codes are taken eight rows at a
-// time with a row in each lane: running sums are then registers of their own, and eight scores come out in one.
+// time with a row in each lane: running sums are then registers of their own, and eight scores come out in
+// one.
 #include "rotorquant/quantizers/scalar_kernels.hpp"
 
 #if defined(__x86_64__)
@@ -50,8 +51,8 @@ ROTORQUANT_AVX2_INLINE void score_queries(const ScoreQueries& queries, float sca
   for (; i < queries.count; ++i) score_row<1>(queries, i, scale, scores, coordinates);
 }
 
-// body(first row, rows, their codes), `together` rows at a time. Where the last ones are fewer, or a read of their
-// columns would go beyond the codes, they are a copy with zeros behind.
+// body(first row, rows, their codes), `together` rows at a time. Where the last ones are fewer, or a read of
+// their columns would go beyond the codes, they are a copy with zeros behind.
 template <std::int64_t together, int bits, typename Body>
 ROTORQUANT_AVX2_INLINE void for_rows(const PlaneColumns<bits>& columns, const std::uint8_t* planes,
                                      std::int64_t rows, const Body& body) {
@@ -78,8 +79,8 @@ ROTORQUANT_AVX2_INLINE void symbols_of_block(const PlaneColumns<bits>& columns, 
   symbols_of<bits>(planes, symbols);
 }
 
-// Symbols of eight rows in memory, from which a load gives those of one coordinate, a lane for each row, below
-// others' bits: a cache line for each register of symbols_of(), of which the load begins at a byte.
+// Symbols of eight rows in memory, from which a load gives those of one coordinate, a lane for each row,
+// below others' bits: a cache line for each register of symbols_of(), of which the load begins at a byte.
 class SymbolLines {
  public:
   static std::int64_t floats(std::int64_t blocks) { return blocks * 8 * line_floats; }
@@ -145,8 +146,8 @@ ROTORQUANT_AVX2_INLINE void multiply_entries(const Entries<bits>& centroids, con
   }
 }
 
-// Of one query whose products with the centroids are given, of two groups of eight rows, which share the loads of
-// products.
+// Of one query whose products with the centroids are given, of two groups of eight rows, which share the
+// loads of products.
 template <int bits>
 ROTORQUANT_AVX2_INLINE void score_products(const SymbolLines (&symbols)[groups_together], std::int64_t blocks,
                                            const float* products, __m256 (&scores)[groups_together]) {
@@ -263,8 +264,8 @@ ROTORQUANT_AVX2 void score_bits(const ScalarTables& tables, const ScoreQueries& 
       });
 }
 
-// Sums over coordinates of level times integer of eight rows and some queries, whose integers are in the order
-// of order_query().
+// Sums over coordinates of level times integer of eight rows and some queries, whose integers are in the
+// order of order_query().
 template <int bits, int together>
 ROTORQUANT_AVX2_INLINE void level_sums(const PlaneColumns<bits>& columns, const float* words, __m256i levels,
                                        const std::int32_t* ordered, std::int64_t stride,

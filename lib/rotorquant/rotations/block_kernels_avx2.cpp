@@ -12,8 +12,8 @@ namespace {
 
 using namespace avx2;
 
-// The lanes of register 8 phase + lane of blocks of three whose j-th factor lies `distance` behind them, as an
-// immediate of blends.
+// The lanes of register 8 phase + lane of blocks of three whose j-th factor lies `distance` behind them, as
+// an immediate of blends.
 constexpr int lanes_at(int phase, int j, int distance) {
   int mask = 0;
   for (int lane = 0; lane < lanes; ++lane) {
@@ -52,8 +52,8 @@ ROTORQUANT_AVX2_INLINE __m256 factor_of(const Place& x) {
   }
 }
 
-// Registers and chunks of sixteen coefficients begin together again after this many registers, blocks of three
-// too.
+// Registers and chunks of sixteen coefficients begin together again after this many registers, blocks of
+// three too.
 constexpr int period = 6;
 
 // Register k of a period of each row: the sum of its factors in order, times the coefficients.

@@ -25,8 +25,8 @@ class MagnitudeSearch {
       positive_[i] = _mm256_castps_si256(_mm256_set1_ps(codebook.boundaries[static_cast<std::size_t>(i)]));
   }
 
-  // masks[j], all ones or zeros in each lane, is bit j of the number of boundaries strictly below y where y is
-  // positive; else the opposite. For all bits but the highest.
+  // masks[j], all ones or zeros in each lane, is bit j of the number of boundaries strictly below y where y
+  // is positive; else the opposite. For all bits but the highest.
   ROTORQUANT_AVX2_INLINE void operator()(__m256i y, __m256i* masks) const {
     const __m256i magnitude =
         _mm256_sub_epi32(_mm256_and_si256(y, _mm256_set1_epi32(0x7FFFFFFF)), _mm256_srai_epi32(y, 31));
@@ -63,8 +63,8 @@ ROTORQUANT_AVX2_INLINE __m256i exchange_bytes(__m256i words) {
 
 // words[j]: in lane v the bits of plane j of vector v and the coordinates [0, coordinates), in (8 bytes - 8,
 // 8 bytes]; other bits of these bytes are those of the last coordinate, other bytes zeros. What is found for
-// coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes. Conversions
-// to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
+// coordinates k, 8 + k, 16 + k and 24 + k becomes bytes of one register, bit k of the words' bytes.
+// Conversions to fewer bits keep what is positive so, masks too: so signs are first looked at in bytes.
 template <int bits, int bytes>
 ROTORQUANT_AVX2_INLINE void find_words(const MagnitudeSearch<bits>& search, const float* columns,
                                        std::int64_t coordinates, __m256i (&words)[bits]) {
@@ -249,8 +249,8 @@ ROTORQUANT_AVX2_INLINE void place_centroids(const CentroidBytes& table, const __
   }
 }
 
-// The words of `bytes` bytes from byte `first` on of vectors whose planes begin at `planes`. Where planes have
-// bytes before them, those are loaded too and shifted out, so that all loads are of four bytes.
+// The words of `bytes` bytes from byte `first` on of vectors whose planes begin at `planes`. Where planes
+// have bytes before them, those are loaded too and shifted out, so that all loads are of four bytes.
 template <int bits, int bytes>
 ROTORQUANT_AVX2_INLINE void load_words(const std::uint8_t* const (&planes)[lanes], std::int64_t first,
                                        std::int64_t stride, __m256i (&words)[bits]) {

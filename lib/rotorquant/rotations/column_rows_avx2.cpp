@@ -135,8 +135,8 @@ ROTORQUANT_AVX2 void unit_rows_to_columns(const ConstHostTensor& x, float* norms
   std::copy_n(found, x.rows, norms);
 }
 
-// To the nearest even bfloat16 in the upper half of each lane, as narrow<>() rounds; of the lower half nothing
-// is said.
+// To the nearest even bfloat16 in the upper half of each lane, as narrow<>() rounds; of the lower half
+// nothing is said.
 ROTORQUANT_AVX2_INLINE __m256i round_upper_halves(__m256 values) {
   const __m256i word = _mm256_castps_si256(values);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(word, 16), _mm256_set1_epi32(1));

@@ -1,5 +1,5 @@
-// The Hadamard transform in AVX2: three levels inside registers, three between eight of them, the others between
-// parts of 64 coordinates that wait in the first-level cache.
+// The Hadamard transform in AVX2: three levels inside registers, three between eight of them, the others
+// between parts of 64 coordinates that wait in the first-level cache.
 #include "rotorquant/rotations/rotation_kernels.hpp"
 
 #if defined(__x86_64__)

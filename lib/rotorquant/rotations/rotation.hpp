@@ -30,8 +30,8 @@ class Rotation {
   virtual std::int64_t rows_at_once() const { return usual_rows_at_once; }
 
   // x [n, input_dim] -> y [n, output_dim]; x and y do not overlap. Runs on the calling thread: callers own
-  // the loop over vectors and pass blocks that stay in the cache. The same bits with every instruction set, but
-  // for the sign of a zero among coordinates that a block rotation leaves as they are.
+  // the loop over vectors and pass blocks that stay in the cache. The same bits with every instruction set,
+  // but for the sign of a zero among coordinates that a block rotation leaves as they are.
   virtual void apply(HostView<const float> x, HostView<float> y) const = 0;
   // y [n, output_dim] -> x [n, input_dim].
   virtual void apply_transpose(HostView<const float> y, HostView<float> x) const = 0;

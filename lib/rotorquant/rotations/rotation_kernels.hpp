@@ -116,8 +116,8 @@ struct ColumnKernels {
   // The inverse, of indices to their centroids; null where there is none.
   void (*from_planes)(const std::uint8_t* planes, std::int64_t count, std::int64_t dim,
                       const PlaneCodebook& codebook, float* columns);
-  // The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two at
-  // a time, so that a layer does not wait for what the one before has just written. Vectors times their
+  // The columns of `groups` <= most_column_groups groups in place, which begin at multiples of `pitch`: two
+  // at a time, so that a layer does not wait for what the one before has just written. Vectors times their
   // factors [groups, column_lanes] first, unless null (of the transpose, always).
   void (*flat_layer)(const FlatLayer& layer, bool transpose, const float* factors, std::int64_t groups,
                      std::int64_t pitch, float* columns);

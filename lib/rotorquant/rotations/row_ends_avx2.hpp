@@ -1,11 +1,11 @@
 #pragma once
 // Where AVX2 kernels that turn rows take their coordinates from and put them. Kernels are templates over
-// these two ends, so that a vector goes from its 16-bit numbers to its code, or back, in one pass. Internal to
-// lib/rotorquant/rotations.
+// these two ends, so that a vector goes from its 16-bit numbers to its code, or back, in one pass. Internal
+// to lib/rotorquant/rotations.
 //
 // A source fills four rows at a time of a small buffer with coordinates in float32, from where kernels load
-// them at any place: those next to it as well, which registers could only exchange at a greater cost. The rows
-// are filled long before they are loaded, so that no load waits for the stores that it overlaps.
+// them at any place: those next to it as well, which registers could only exchange at a greater cost. The
+// rows are filled long before they are loaded, so that no load waits for the stores that it overlaps.
 //
 // What is the same for all rows of a sink lies in its Constants, which kernels keep in registers.
 #include <array>
@@ -27,9 +27,9 @@ constexpr std::int64_t whole_registers(std::int64_t count) {
 inline constexpr int filled_rows = 4;
 static_assert(filled_rows == measured_rows);
 
-// The buffer: the rows being turned and those being filled, with zeros beyond the last register of each. Where rows are kept twice,
-// a row begins on a cache line and its copy half a line later: of eight floats next to a register's, one of
-// the two has all in one line, and loads from two lines take twice as long.
+// The buffer: the rows being turned and those being filled, with zeros beyond the last register of each.
+// Where rows are kept twice, a row begins on a cache line and its copy half a line later: of eight floats
+// next to a register's, one of the two has all in one line, and loads from two lines take twice as long.
 class RowBuffer {
  public:
   // Rows of which sources fill the first `filled` coordinates and kernels turn `turned`, up to four more.
@@ -121,8 +121,8 @@ class UnitRows final : public RowSource {
   float factors_[2 * filled_rows];  // of row r at r modulo their number
 };
 
-// The centroids of the indices in planes [rows, bits * plane_bytes(cols)]; in the last register, those of whatever
-// bits follow, which coefficients of 0 take.
+// The centroids of the indices in planes [rows, bits * plane_bytes(cols)]; in the last register, those of
+// whatever bits follow, which coefficients of 0 take.
 class PlaneRows final : public RowSource {
  public:
   PlaneRows(const std::uint8_t* planes, const PlaneCodebook& codebook, std::int64_t rows, std::int64_t cols);
@@ -134,8 +134,8 @@ class PlaneRows final : public RowSource {
   alignas(32) std::array<float, 16> table_;  // entry -i modulo 2^bits is centroid i
 };
 
-// Rows of sinks take registers by their number, from where the row was last advanced to: two at a time, or one
-// of which `count` coordinates are there.
+// Rows of sinks take registers by their number, from where the row was last advanced to: two at a time, or
+// one of which `count` coordinates are there.
 struct PlainSink {
   struct Constants {};
   struct Row {

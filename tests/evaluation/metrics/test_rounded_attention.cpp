@@ -137,8 +137,8 @@ TEST(IntegerProduct, EqualsTheSumOfRoundedProducts) {
             expected += term;
             magnitude += std::abs(term);
           }
-          // The integers are those above but for a few elements at a half, each of which moves the sum by a unit
-          // times the other factor; what follows them is float32.
+          // The integers are those above but for a few elements at a half, each of which moves the sum by a
+          // unit times the other factor; what follows them is float32.
           const double unit = static_cast<double>(*std::ranges::max_element(column.scales));
           double factor = 0.0;
           for (std::int64_t k = 0; k < depth; ++k)

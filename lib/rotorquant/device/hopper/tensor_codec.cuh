@@ -5,12 +5,12 @@
 // sums are quantized and packed, or scaled and written, by the threads that hold them. Every byte is read and
 // written once.
 //
-// The matrix is the sum of two terms, 2^10 times as large to keep clear of subnormals: fp16 ones in decode, so
-// that products err by about 2^-22 of the norm. The encoder's second term, and the rows that it multiplies, are
-// e4m3 at twice the speed: products err by 2^-20 of the norm (root mean square; at most 2^-17 in any of 2.5
-// million of Gaussian rows, 2^-15.5 where few coordinates make up the row). bf16 rows, and fp16 ones with norms
-// that e4m3 does not reach, are brought to fp16 by a power of two near their norm. Centroids are fp16 in a
-// unit that suits them (half_centroids).
+// The matrix is the sum of two terms, 2^10 times as large to keep clear of subnormals: fp16 ones in decode,
+// so that products err by about 2^-22 of the norm. The encoder's second term, and the rows that it
+// multiplies, are e4m3 at twice the speed: products err by 2^-20 of the norm (root mean square; at most 2^-17
+// in any of 2.5 million of Gaussian rows, 2^-15.5 where few coordinates make up the row). bf16 rows, and fp16
+// ones with norms that e4m3 does not reach, are brought to fp16 by a power of two near their norm. Centroids
+// are fp16 in a unit that suits them (half_centroids).
 //
 // For GPUs of compute capability 9.0, fp16 and bf16 rows, dims up to 256 that are multiples of 8, 1 to 4
 // bits and norms in fp16; encode: with no other scale. Everything else takes the general path

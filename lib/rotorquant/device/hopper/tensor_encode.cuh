@@ -65,9 +65,9 @@ struct TensorRows {
     if (__any_sync(0xFFFFFFFFU, doubt)) find_exact_norms<T>(operand, norm);
   }
 
-  // Rows as fp16 whose norms lie between 1/2 and 256, where e4m3 holds their coordinates: others, and all bf16
-  // ones, times a power of two that makes their norms, which are brought along, 64 to 128. Subnormal norms
-  // cannot be stored and their codes do not matter.
+  // Rows as fp16 whose norms lie between 1/2 and 256, where e4m3 holds their coordinates: others, and all
+  // bf16 ones, times a power of two that makes their norms, which are brought along, 64 to 128. Subnormal
+  // norms cannot be stored and their codes do not matter.
   static __device__ __forceinline__ void make_half(Operand& operand, float (&norm)[2]) {
     constexpr bool always = std::is_same_v<T, __nv_bfloat16>;
     const auto lies_well = [](float own) { return !always && own >= 0.5F && own <= 256.0F; };

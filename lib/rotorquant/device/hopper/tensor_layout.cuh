@@ -53,7 +53,8 @@ struct TensorShape {
     const int beside = i - own_steps < 2 ? i - own_steps - 2 : i - 2;
     return (piece * own_steps + beside + steps) % steps;
   }
-  // The same of an e4m3 term: its step i stands for steps 2 i and 2 i + 1, the last one perhaps for one alone.
+  // The same of an e4m3 term: its step i stands for steps 2 i and 2 i + 1, the last one perhaps for one
+  // alone.
   static constexpr bool byte_term = second_ == SecondTerm::byte;
   static constexpr int byte_steps = (steps + 1) / 2, piece_byte_steps = (piece_steps + 1) / 2;
   static_assert(!local || own_steps % 2 == 0);
