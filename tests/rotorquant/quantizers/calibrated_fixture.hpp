@@ -1,7 +1,8 @@
 #pragma once
-// Parameters of calibrated keys made from random numbers, and keys that suit them.
+// Parameters of calibrated keys made from random numbers, keys that suit them, and what coding does to these.
 #include <cmath>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "rotorquant/core/random.hpp"
@@ -106,6 +107,38 @@ inline std::vector<float> random_keys(const CalibratedParameters& parameters, st
     }
   }
   return keys;
+}
+
+// Keys as they were coded and decoded.
+struct Coded {
+  CodeBuffer codes;
+  std::vector<float> decoded;
+};
+
+inline Coded round_trip(const Quantizer& codec, const std::vector<float>& keys,
+                        const Context& context = Context{1}) {
+  const auto count = static_cast<std::int64_t>(keys.size()) / codec.dim();
+  Coded result{CodeBuffer(codec.layout(), count), std::vector<float>(keys.size())};
+  codec.encode(context, {keys.data(), count, codec.dim()}, result.codes.view());
+  codec.decode(context, std::as_const(result.codes).view(), {result.decoded.data(), count, codec.dim()});
+  return result;
+}
+
+// sum over keys of error^T metric error.
+inline double metric_error(const CalibratedParameters& parameters, const std::vector<float>& keys,
+                           const std::vector<float>& decoded) {
+  const auto n = static_cast<std::size_t>(parameters.dim);
+  double total = 0.0;
+  for (std::size_t row = 0; row < keys.size(); row += n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < n; ++j) {
+        total += static_cast<double>(keys[row + i] - decoded[row + i]) *
+                 static_cast<double>(parameters.query_metric[i * n + j]) *
+                 static_cast<double>(keys[row + j] - decoded[row + j]);
+      }
+    }
+  }
+  return total;
 }
 
 }  // namespace rotorquant::testing_support

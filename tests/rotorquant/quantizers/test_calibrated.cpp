@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "rotorquant/cache/key_method.hpp"
 #include "rotorquant/codebooks/lloyd_max.hpp"
 #include "rotorquant/codebooks/trellis_tables.hpp"
 #include "rotorquant/core/error.hpp"
@@ -20,42 +19,13 @@
 namespace rotorquant {
 namespace {
 
+using testing_support::Coded;
+using testing_support::metric_error;
 using testing_support::random_keys;
 using testing_support::random_parameters;
+using testing_support::round_trip;
 
-constexpr Context one_thread{1};
 constexpr CalibratedCode trellis{CalibratedCodecKind::trellis, 5};
-
-struct Coded {
-  CodeBuffer codes;
-  std::vector<float> decoded;
-};
-
-Coded round_trip(const Quantizer& codec, const std::vector<float>& keys,
-                 const Context& context = one_thread) {
-  const auto count = static_cast<std::int64_t>(keys.size()) / codec.dim();
-  Coded result{CodeBuffer(codec.layout(), count), std::vector<float>(keys.size())};
-  codec.encode(context, {keys.data(), count, codec.dim()}, result.codes.view());
-  codec.decode(context, std::as_const(result.codes).view(), {result.decoded.data(), count, codec.dim()});
-  return result;
-}
-
-// sum over keys of error^T metric error.
-double metric_error(const CalibratedParameters& parameters, const std::vector<float>& keys,
-                    const std::vector<float>& decoded) {
-  const auto n = static_cast<std::size_t>(parameters.dim);
-  double total = 0.0;
-  for (std::size_t row = 0; row < keys.size(); row += n) {
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) {
-        total += static_cast<double>(keys[row + i] - decoded[row + i]) *
-                 static_cast<double>(parameters.query_metric[i * n + j]) *
-                 static_cast<double>(keys[row + j] - decoded[row + j]);
-      }
-    }
-  }
-  return total;
-}
 
 // Values of symbols by the trellis' definition, r holding the lowest bits of a coordinate and of the used
 // ones before it.
@@ -177,66 +147,6 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CalibratedCases,
                                          Case{7, 3, BlockKind::rotor, 2, trellis},
                                          Case{2, 2, BlockKind::general, 1, trellis},
                                          Case{128, 1, BlockKind::general, 6, trellis}));
-
-// Keys whose transform leaves the queries' metric diagonal, which is what fits aim at: there trellis codes
-// keep their share of the scalar error, though the scalar search tries five times as many pairs of scale and
-// centroid.
-TEST(Calibrated, TrellisLowersTheErrorThatQueriesSeeAtEqualBits) {
-  constexpr double most[] = {0.68, 0.61, 0.56};  // 2, 3, 4 bits
-  for (int bits = 2; bits <= 4; ++bits) {
-    const auto parameters = random_parameters(64, bits, BlockKind::general);
-    const std::vector<double> transform = parameters->transform.matrix();
-    for (std::size_t i = 0; i < 64; ++i) {
-      parameters->weights[i] = 1.0F;
-      for (std::size_t j = 0; j < 64; ++j) {
-        double sum = 0.0;
-        for (std::size_t k = 0; k < 64; ++k) sum += transform[k * 64 + i] * transform[k * 64 + j];
-        parameters->query_metric[i * 64 + j] = static_cast<float>(sum);
-      }
-    }
-    const std::vector<float> keys = random_keys(*parameters, 600);
-    const CalibratedCodec scalar(parameters);
-    const CalibratedCodec with_trellis(parameters, {}, {}, trellis);
-    ASSERT_EQ(scalar.layout().bytes_per_vector(), with_trellis.layout().bytes_per_vector());
-    const double ratio = metric_error(*parameters, keys, round_trip(with_trellis, keys).decoded) /
-                         metric_error(*parameters, keys, round_trip(scalar, keys).decoded);
-    EXPECT_LT(ratio, most[bits - 2]) << bits << " bits";
-  }
-}
-
-TEST(Calibrated, EachStageOfTheTrellisSearchLowersTheErrorThatQueriesSee) {
-  const auto parameters = random_parameters(64, 3, BlockKind::general);
-  const std::vector<float> keys = random_keys(*parameters, 300);
-  const auto error_with = [&](int candidates, int refinements) {
-    CalibratedSearch search;
-    search.trellis_candidates = candidates;
-    search.trellis_refinements = refinements;
-    return metric_error(*parameters, keys,
-                        round_trip(CalibratedCodec(parameters, {}, search, trellis), keys).decoded);
-  };
-  const double one = error_with(1, 0);
-  const double some = error_with(8, 0);
-  EXPECT_LT(some, 0.9 * one);
-  EXPECT_LT(error_with(8, 2), 0.9 * some);  // the random metric couples coordinates strongly
-}
-
-TEST(Calibrated, TrellisKeysOfASequenceStoreWhatScalarOnesDo) {
-  const auto parameters = random_parameters(64, 3, BlockKind::general);
-  const std::vector<float> keys = random_keys(*parameters, 200, 1.0);
-  const CalibratedKeys method(parameters, {}, {}, trellis);
-  EXPECT_EQ(method.layout().bytes_per_vector(), CalibratedKeys(parameters).layout().bytes_per_vector());
-  const SequenceQuantizer sequence = method.open({keys.data(), 200, 64}, 4);
-  const auto* codec = dynamic_cast<const CalibratedCodec*>(sequence.quantizer.get());
-  ASSERT_NE(codec, nullptr);
-  EXPECT_EQ(codec->widths(),
-            sequence_widths(*parameters, codec->adaptation(), trellis_distortions(trellis.memory)));
-  EXPECT_NE(codec->widths(), sequence_widths(*parameters, codec->adaptation()));
-}
-
-TEST(Calibrated, TrellisMemoryIsThreeOrFive) {
-  const auto parameters = random_parameters(8, 3, BlockKind::rotor);
-  EXPECT_THROW(CalibratedCodec(parameters, {}, {}, {CalibratedCodecKind::trellis, 4}), Error);
-}
 
 TEST(Calibrated, MoreBitsLowerTheErrorByTheExpectedFactor) {
   double previous = 0.0;
@@ -411,7 +321,7 @@ TEST(Calibrated, RefusesCodesThatNameACentroidBeyondTheLast) {
       codes.arrays[0][41 * bytes + static_cast<std::int64_t>(i / 8)] |=
           static_cast<std::uint8_t>(1U << i % 8);
     const std::string message = message_of([&] {
-      codec.decode(one_thread, std::as_const(coded.codes).view(), {coded.decoded.data(), 70, 6});
+      codec.decode({1}, std::as_const(coded.codes).view(), {coded.decoded.data(), 70, 6});
     });
     EXPECT_EQ(message, "decode: row 41 names centroid 7; valid: 0..4");
   }
